@@ -1,0 +1,35 @@
+"""Every error that Thalweg raises on purpose: each says what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class ThalwegError(Exception):
+    """The base of all errors raised by Thalweg."""
+
+
+class ConfigurationError(ThalwegError, ValueError):
+    """A setting or an argument that can't work, found before anything runs."""
+
+
+class PlanError(ThalwegError):
+    """A logical plan that can't be served: refused before the job starts."""
+
+
+class MissingExtraError(ThalwegError, ImportError):
+    """A part that needs an optional dependency which is not installed; the message names the extra."""
+
+
+class ConnectorError(ThalwegError):
+    """An outside system refused, or could not be reached."""
+
+
+class FencedError(ConnectorError):
+    """Another instance with the same identity has taken over; this one must stop and not retry."""
+
+
+class RestartRequired(ConnectorError):  # noqa: N818 - a demand, not a fault
+    """The open epoch is lost (aborted transaction, rebalance): go on from the last commit."""
+
+
+class StateError(ThalwegError):
+    """Durable state that is missing, incomplete, or of a format this version can't read."""

@@ -1,0 +1,73 @@
+"""The unit of work: one Polars frame of events with a few reserved columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+TIMESTAMP = "__ts"
+"""Event time of the row, Int64, ms UTC."""
+WATERMARK = "__wm"
+"""The watermark of the row's own partition just before the row, Int64, ms UTC (see docs: watermarks run per row)."""
+INGESTED = "__ingested"
+"""When the source read the row, Int64, ms UTC by the job's clock."""
+PARTITION = "__partition"
+"""Partition of the source record, Int32."""
+OFFSET = "__offset"
+"""Offset of the source record, Int64."""
+KEY_GROUP = "__kg"
+"""Key group of the row, UInt16; state frames carry it, events do not."""
+CHANGE = "__op"
+"""What a row of a changelog stream does: "insert", "update" or "delete"; append streams do not have it."""
+
+RESERVED = frozenset({TIMESTAMP, WATERMARK, INGESTED, PARTITION, OFFSET, KEY_GROUP, CHANGE})
+
+MAIN = "main"
+LATE = "late"
+DEAD = "dead"
+
+MIN_TIME = -(2**62)
+"""Before every event: the watermark of an input that has seen nothing."""
+MAX_TIME = 2**62
+"""After every event: the watermark of an input that has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows on their way between two operators.
+
+    `frame` holds the user's columns and, of the reserved ones, those that the plan needs. `port` says which output of
+    the operator the rows leave by: `MAIN`, `LATE`, `DEAD` (then `frame` has `DEAD_LETTER_SCHEMA`), or a name of the
+    operator's own ("timeout").
+    """
+
+    frame: pl.DataFrame
+    port: str = MAIN
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    def __bool__(self) -> bool:
+        return self.frame.height > 0
+
+    def filter(self, predicate: pl.Expr) -> Batch:
+        """Keeps the rows for which `predicate` is true; null counts as false."""
+        return Batch(self.frame.filter(predicate), self.port)
+
+    def user_frame(self) -> pl.DataFrame:
+        """The rows without the reserved columns (`CHANGE` stays: sinks need it)."""
+        return self.frame.drop([c for c in self.frame.columns if c in RESERVED and c != CHANGE])
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far an operator's input has come: no row with a timestamp below `event_time` is to be expected in time.
+
+    `clock` is the job's wall clock (virtual in the test driver), ms UTC; processing- and ingestion-time windows close
+    by it. Both never go back. `idle_closed` marks an advance made by the opt-in wall-clock close of a quiet stream.
+    """
+
+    event_time: int
+    clock: int
+    idle_closed: bool = False

@@ -1,0 +1,100 @@
+"""What every operator of the local engine is: four methods and an account."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from thalweg.streams.batch import Batch, Watermark
+
+
+@dataclass(slots=True)
+class Account:
+    """Where an operator's input rows went. `closes` holds for every operator at any time; outputs count apart."""
+
+    received: int = 0
+    passed: int = 0  # left by the main port as they came (possibly transformed)
+    absorbed: int = 0  # taken into state
+    filtered: int = 0
+    late: int = 0  # fully late: in no open window
+    dead: int = 0
+    emitted: int = 0  # output rows; not part of the balance
+
+    @property
+    def closes(self) -> bool:
+        return self.received == self.passed + self.absorbed + self.filtered + self.late + self.dead
+
+
+@dataclass(slots=True)
+class StateDelta:
+    """How an operator's state changed since the snapshot before: drops first, then puts.
+
+    State is a log of named frames: a put appends a frame to its name, a drop voids all frames that the name had.
+    Every frame has a `KEY_GROUP` column (UInt16), by which the engine lays state out and hands it over; a name whose
+    content belongs to no key (a clock, say) uses key group 0 in every frame.
+    """
+
+    drops: Sequence[str] = ()
+    puts: Sequence[tuple[str, pl.DataFrame]] = ()
+    full: bool = False
+    """The puts are the whole state; all that came before is void."""
+
+    def __bool__(self) -> bool:
+        return bool(self.drops or self.puts or self.full)
+
+
+State = Mapping[str, Sequence[pl.DataFrame]]
+"""What `restore` gets: for each live name its frames in the order in which they were put."""
+
+
+class Operator(ABC):
+    """One step of the running job. Single-threaded; batches of one input come in order.
+
+    An operator keeps its account: it adds to `account.received` what it gets and books every input row in exactly one
+    of the other columns. It must give the same results however its input was cut into batches.
+    """
+
+    def __init__(self, operator_id: str) -> None:
+        self.id = operator_id
+        self.account = Account()
+
+    @abstractmethod
+    def on_batch(self, batch: Batch, port: int = 0) -> Iterable[Batch]:
+        """Takes rows from input number `port`; yields what comes out."""
+
+    def on_watermark(self, watermark: Watermark) -> Iterable[Batch]:
+        """Takes the minimum watermark of the operator's inputs; yields what it lets go (closed windows, matches)."""
+        return ()
+
+    def output_watermark(self, watermark: Watermark) -> Watermark:
+        """What the next operator sees after `on_watermark`: by default the same. Never more than it can keep."""
+        return watermark
+
+    def snapshot(self, *, full: bool = False) -> StateDelta:
+        """The state's change since the last snapshot, or all of it. Cheap: frames are shared, not copied."""
+        return StateDelta()
+
+    def restore(self, state: State) -> None:
+        """Takes back what snapshots gave; called once, before the first batch, possibly with some key groups only."""
+
+    def close(self) -> None:
+        """Frees what the operator holds; called once at the end, also after errors."""
+
+
+@dataclass(slots=True)
+class OperatorContext:
+    """What a plan node may use to build its operator."""
+
+    operator_id: str
+    input_schemas: Sequence[pl.Schema]
+    key_groups: int = 128
+    job_name: str = "job"
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+def drain(outputs: Iterable[Batch]) -> Iterator[Batch]:
+    """Skips the empty batches."""
+    return (batch for batch in outputs if batch)

@@ -1,0 +1,64 @@
+"""What every node of the logical plan is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import polars as pl
+
+from thalweg.streams.operator import Operator, OperatorContext
+
+
+class Mode(StrEnum):
+    """What the rows of an edge mean."""
+
+    APPEND = "append"
+    CHANGELOG = "changelog"
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A step of the plan. Subclasses are frozen dataclasses; a node never changes after it was appended.
+
+    Other packages (CEP, alerts, enrichment) add steps by subclassing: the engine only calls what is here.
+    """
+
+    inputs: tuple[Node, ...] = field(default=(), kw_only=True)
+    input_ports: tuple[str, ...] = field(default=(), kw_only=True)
+    """Which output port of each input this node reads; empty: `MAIN` of each."""
+    uid: str | None = field(default=None, kw_only=True)
+    """The stable operator id that the user gave with `.uid("…")`; None: made from the kind and the place in the plan."""
+
+    @property
+    def kind(self) -> str:
+        """A short lower-case name, such as "filter"."""
+        return type(self).__name__.removesuffix("Node").lower()
+
+    def describe(self) -> str:
+        """One line for `explain()`: what it does and, where it has functions, how each runs."""
+        return self.kind
+
+    def output_schema(self, inputs: tuple[pl.Schema | None, ...]) -> pl.Schema | None:
+        """The user's columns after this step; None where it can't be known before data comes."""
+        return inputs[0] if inputs else None
+
+    def mode(self, inputs: tuple[Mode, ...]) -> Mode:
+        """Whether the output appends or changes."""
+        return inputs[0] if inputs else Mode.APPEND
+
+    def required_columns(self, wanted: frozenset[str] | None) -> frozenset[str] | None:
+        """Which input columns it needs, given which output columns are wanted; None: all (or not known)."""
+        return None
+
+    def key_columns(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+        """The columns by which the output is keyed."""
+        return inputs[0] if inputs else ()
+
+    @property
+    def stateful(self) -> bool:
+        return False
+
+    def build(self, context: OperatorContext) -> Operator:
+        """Makes the running operator for the local engine."""
+        raise NotImplementedError(f"{type(self).__name__} is lowered by the engine itself")
