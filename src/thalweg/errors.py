@@ -27,7 +27,7 @@ class FencedError(ConnectorError):
     """Another instance with the same identity has taken over; this one must stop and not retry."""
 
 
-class RestartRequired(ConnectorError):  # noqa: N818 - a demand, not a fault
+class RestartRequired(ConnectorError):
     """The open epoch is lost (aborted transaction, rebalance): go on from the last commit."""
 
 

@@ -85,7 +85,7 @@ class SinkWrite:
     frame: pl.DataFrame
     encoder: Encoder
     key_column: str | None = None
-    """Its text (UTF-8; binary as is) becomes the record key, which chooses the partition (murmur2, as Java's client)."""
+    """Its text (UTF-8; binary as is) becomes the record key, which chooses the partition (murmur2, as in Java)."""
     timestamps: pl.Series | None = None
     """Int64, ms UTC; none: the broker's clock."""
     headers: Sequence[Mapping[str, bytes]] | None = None

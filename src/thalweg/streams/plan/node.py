@@ -28,7 +28,7 @@ class Node:
     input_ports: tuple[str, ...] = field(default=(), kw_only=True)
     """Which output port of each input this node reads; empty: `MAIN` of each."""
     uid: str | None = field(default=None, kw_only=True)
-    """The stable operator id that the user gave with `.uid("…")`; None: made from the kind and the place in the plan."""
+    """The stable operator id that the user gave with `.uid("…")`; None: made from kind and place."""
 
     @property
     def kind(self) -> str:
