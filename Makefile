@@ -1,0 +1,43 @@
+# Thalweg: every target does its own set-up; the second time is fast.
+#   make demo  [ARGS="--seconds 20"]   the main job, live, on the embedded default
+#   make test                          all tests but the slow ones, real Kafka included
+#   make test-all                      the slow ones too (crashes, long runs)
+#   make check                         formatting, lint, strict types, import contracts
+#   make bench [ARGS="--quick"]        speed against confluent_kafka, Flink, Bytewax, Quix (see benchmarks/README.md)
+PYTHON ?= python3
+RUN := .venv/bin/python
+ARGS ?=
+
+.PHONY: help setup demo test test-all check format bench clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup:
+	@$(PYTHON) tools/setup.py dev
+
+demo:
+	@$(PYTHON) tools/setup.py
+	@$(RUN) -m thalweg.demo $(ARGS)
+
+test: setup
+	@$(RUN) -m pytest -m "not slow" $(ARGS)
+
+test-all: setup
+	@$(RUN) -m pytest $(ARGS)
+
+check: setup
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+	@.venv/bin/lint-imports
+
+format: setup
+	@$(RUN) -m ruff format .
+	@$(RUN) -m ruff check --fix .
+
+bench: setup
+	@$(RUN) benchmarks/run.py $(ARGS)
+
+clean:
+	rm -rf .venv .thalweg .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
