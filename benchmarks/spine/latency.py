@@ -1,0 +1,142 @@
+"""Open-loop latency of the sensor job: events at a fixed rate whatever the job does, results timed by a reader of its own.
+
+A result's latency runs from the intended send time of the event that lets its window close to its receipt, so a generator
+or a job that falls behind is charged for it (no coordinated omission). Generator, job, reader and broker share the machine.
+
+    python -m benchmarks.spine.latency generate BOOTSTRAP TOPIC RATE SECONDS START_MS      (used by `measure`)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from benchmarks.spine.harness import HERE, create_topic, peer_python
+from benchmarks.spine.workload import OUT_OF_ORDERNESS, PARTITIONS, SENSORS, WINDOW, records
+
+WARM_UP = 5
+"""Seconds of results that do not count: connections, first windows, compiled code."""
+
+
+@dataclass
+class Latency:
+    """Percentiles in milliseconds over `results` results. `behind_ms`: how late the generator itself was at worst."""
+
+    engine: str
+    guarantee: str
+    rate: int
+    results: int
+    p50: float
+    p95: float
+    p99: float
+    p999: float
+    max: float
+    behind_ms: float
+
+
+def generate(bootstrap: str, topic: str, rate: int, seconds: int, start: int) -> float:
+    """Sends event i at `start` + i / rate, sensor and partition i modulo their counts; returns the worst delay in ms."""
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "linger.ms": 1, "queue.buffering.max.messages": 2_000_000, "acks": 1}
+    )
+    random = np.random.default_rng(11)
+    worst = 0.0
+    for second in range(seconds):
+        index = np.arange(second * rate, (second + 1) * rate)
+        frame = pl.DataFrame(
+            {
+                "sensor": index % SENSORS,
+                "ts": start + index * 1_000 // rate,
+                "temperature": random.integers(0, 10_000, rate) / 100,
+                "humidity": random.integers(0, 10_000, rate) / 100,
+            }
+        )
+        rows = list(records(frame))
+        sent = 0
+        while sent < rate:
+            now = time.time() * 1_000 - start - second * 1_000
+            due = min(rate, max(0, int(now * rate / 1_000)))
+            if due == sent:
+                time.sleep(0.001)
+                continue
+            worst = max(worst, now - sent * 1_000 / rate)
+            for partition, key, value in rows[sent:due]:
+                producer.produce(topic, value, key, partition)
+            producer.poll(0)
+            sent = due
+    producer.flush(30)
+    return worst
+
+
+def closing_time(window_start: int, start: int, rate: int) -> float:
+    """Intended send time (ms) of the event that lets the window close on the last of the partitions."""
+    first = -(-(window_start + WINDOW + OUT_OF_ORDERNESS - start) * rate // 1_000)
+    return start + (first + PARTITIONS - 1) * 1_000 / rate
+
+
+def measure(peer: str, bootstrap: str, rate: int, seconds: int, guarantee: str) -> Latency:
+    """Runs generator and job side by side for `seconds` and times every result after the warm-up."""
+    source, sink = (f"latency-{peer}-{rate}-{guarantee}-{time.time_ns()}-{end}" for end in ("in", "out"))
+    create_topic(bootstrap, source)
+    create_topic(bootstrap, sink)
+    with tempfile.TemporaryDirectory() as state, tempfile.TemporaryFile() as log:
+        settings = {"BENCH_BOOTSTRAP": bootstrap, "BENCH_INPUT": source, "BENCH_OUTPUT": sink, "BENCH_STATE": state,
+                    "BENCH_GUARANTEE": guarantee}
+        job = subprocess.Popen(
+            [peer_python(peer), HERE / "peers" / f"{peer}_job.py"], env={**os.environ, **settings},
+            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )
+        try:
+            time.sleep(8)  # the job's start-up is not what is measured here
+            start = int(time.time()) * 1_000 + 2_000
+            arguments = [bootstrap, source, str(rate), str(seconds), str(start)]
+            generator = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.spine.latency", "generate", *arguments],
+                stdout=subprocess.PIPE, cwd=Path(HERE).parent.parent,
+            )
+            samples = read(bootstrap, sink, start, rate, seconds)
+            behind = json.loads(generator.communicate(timeout=60)[0])
+        finally:
+            os.killpg(job.pid, signal.SIGKILL)
+            job.wait()
+        if not len(samples):
+            log.seek(0)
+            raise RuntimeError(f"{peer} gave no results at {rate}/s:\n{log.read().decode(errors='replace')[-2000:]}")
+    p50, p95, p99, p999 = np.percentile(samples, [50, 95, 99, 99.9])
+    return Latency(peer, guarantee, rate, len(samples), p50, p95, p99, p999, samples.max(), behind)
+
+
+def read(bootstrap: str, topic: str, start: int, rate: int, seconds: int) -> np.ndarray:
+    """Latencies (ms) of the results received until two seconds after the last event."""
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": f"reader-{topic}", "isolation.level": "read_committed",
+         "enable.auto.commit": False, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 50}
+    )
+    consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
+    samples: list[float] = []
+    end = start / 1_000 + seconds + 2
+    while time.time() < end:
+        messages = consumer.consume(1_000, timeout=0.002)
+        now = time.time() * 1_000
+        for message in messages:
+            window = json.loads(message.value())["window_start"]
+            if window >= start + WARM_UP * 1_000:
+                samples.append(now - closing_time(window, start, rate))
+    consumer.close()
+    return np.array(samples)
+
+
+if __name__ == "__main__":
+    _, _, bootstrap, topic, *numbers = sys.argv
+    json.dump(generate(bootstrap, topic, *map(int, numbers)), sys.stdout)
