@@ -71,13 +71,6 @@ def load(bootstrap: str, topic: str, workload: Workload) -> None:
         raise RuntimeError(f"{left} readings did not reach the broker")
 
 
-@dataclass
-class Results:
-    """sensor_id, window_start, average and `appended` (ms, the broker's clock) of every output record."""
-
-    frame: pl.DataFrame
-
-
 def read_results(bootstrap: str, topic: str, expected: int, process: subprocess.Popen[bytes], patience: float) -> pl.DataFrame:
     """Reads committed results until `expected` came, the process ended, or nothing came for `patience` seconds."""
     consumer = Consumer(
@@ -102,7 +95,7 @@ def read_results(bootstrap: str, topic: str, expected: int, process: subprocess.
     rows = [json.loads(value) for value in values]
     return pl.DataFrame(
         {
-            "sensor_id": [row["sensor_id"] for row in rows],
+            "sensor_id": pl.Series([row["sensor_id"] for row in rows], dtype=pl.String),
             "window_start": pl.Series([row["window_start"] for row in rows], dtype=pl.Int64),
             "average": pl.Series([row["average"] for row in rows], dtype=pl.Float64),
             "appended": pl.Series(times, dtype=pl.Int64),

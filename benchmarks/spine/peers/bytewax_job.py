@@ -25,7 +25,7 @@ def to_record(item):
 
 
 flow = Dataflow("sensors")
-messages = op.input("in", flow, KafkaSource(bootstrap, [os.environ["BENCH_INPUT"]], batch_size=10_000))
+messages = op.input("in", flow, KafkaSource(bootstrap, [os.environ["BENCH_INPUT"]]))
 readings = op.map("parse", messages, parse)
 valid = op.filter("valid", readings, lambda r: 0 <= r["temperature"] <= 100)
 keyed = op.key_on("key", valid, lambda r: r["sensor_id"])
@@ -41,7 +41,6 @@ windows = windowing.fold_window(
     builder=lambda: (0.0, 0),
     folder=lambda state, r: (state[0] + r["temperature"], state[1] + 1),
     merger=lambda a, b: (a[0] + b[0], a[1] + b[1]),
-    ordered=False,
 )
 op.output("out", op.map("record", windows.down, to_record), KafkaSink(bootstrap, os.environ["BENCH_OUTPUT"]))
 

@@ -14,7 +14,10 @@ app = Application(
     loglevel="WARNING",
 )
 readings = app.topic(
-    os.environ["BENCH_INPUT"], value_deserializer="json", timestamp_extractor=lambda value, headers, ts, kind: value["ts"]
+    os.environ["BENCH_INPUT"],
+    key_deserializer="str",
+    value_deserializer="json",
+    timestamp_extractor=lambda value, headers, ts, kind: value["ts"],
 )
 averages = app.topic(sink, value_serializer="json")
 (
