@@ -192,6 +192,7 @@ def run_engine(
                     "BENCH_EVENTS": str(workload.events), "PYTHONUNBUFFERED": "1", **(environment or {})}
         if peer == "flink":
             settings["BENCH_FLINK_JAR"] = str(flink_connector())
+            settings["JAVA_TOOL_OPTIONS"] = f"-Djava.io.tmpdir={state}"  # it leaves files behind when it is killed
         started = time.monotonic()
         process = subprocess.Popen(
             [python, HERE / "peers" / f"{peer}_job.py"], env={**os.environ, **settings}, cwd=state,

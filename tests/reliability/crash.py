@@ -1,0 +1,178 @@
+"""Kills the sensor job at random moments and says what its output was, and how soon it was back.
+
+Used by the crash tests and by `benchmarks/recovery.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+ROOT = Path(__file__).resolve().parents[2]
+JOB = Path(__file__).with_name("sensor_job.py")
+PARTITIONS = 4
+START = 1_700_000_000_000
+OUT_OF_ORDERNESS = 1_000
+
+
+def readings(events: int, rate: int, sensors: int = 50, seed: int = 3) -> pl.DataFrame:
+    """`events` readings in arrival order, `rate` per second of event time; one in 200 is several seconds late."""
+    generator = np.random.default_rng(seed)
+    index = np.arange(events)
+    delay = np.where(generator.random(events) < 0.005, generator.integers(3_000, 8_000, events), generator.integers(0, 900, events))
+    sensor = generator.integers(0, sensors, events)
+    return pl.DataFrame(
+        {
+            "partition": sensor % PARTITIONS,
+            "sensor_id": [f"s{n:03d}" for n in sensor],
+            "ts": START + index * 1_000 // rate - delay,
+            "value": generator.integers(-500, 10_500, events) / 100,
+        }
+    )
+
+
+def expected(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """The results of all windows that the input closes, and the number of late readings, by the design's rules."""
+    before = pl.col("ts").cum_max().shift(1).over("partition") - OUT_OF_ORDERNESS
+    judged = events.with_columns(window_start=pl.col("ts") // 1_000 * 1_000, before=before)
+    judged = judged.filter(pl.col("value").is_between(0, 100))
+    late = (pl.col("before") >= pl.col("window_start") + 1_000).fill_null(False)
+    watermark = events.group_by("partition").agg(pl.col("ts").max())["ts"].min() - OUT_OF_ORDERNESS
+    results = (
+        judged.filter(~late)
+        .group_by("sensor_id", "window_start")
+        .agg(average=pl.col("value").mean(), n=pl.len().cast(pl.Int64))
+        .filter(pl.col("window_start") + 1_000 <= watermark)
+        .sort("sensor_id", "window_start")
+    )
+    return results, judged.filter(late).height
+
+
+def create_topics(bootstrap: str, *topics: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in topics]).values():
+        future.result(30)
+
+
+def feed(bootstrap: str, topic: str, events: pl.DataFrame, per_second: float, stop: threading.Event) -> None:
+    """Writes the events at a steady pace, so that a killed job always has work to come back to."""
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True})
+    started = time.monotonic()
+    for number, (partition, sensor, ts, value) in enumerate(events.iter_rows()):
+        if number % 100 == 0:
+            producer.poll(0)
+            ahead = number / per_second - (time.monotonic() - started)
+            if ahead > 0 and not stop.is_set():
+                time.sleep(ahead)
+        body = json.dumps({"sensor_id": sensor, "ts": ts, "value": value})
+        producer.produce(topic, body, sensor, partition)
+    if producer.flush(60):
+        raise RuntimeError("the feed did not reach the broker")
+
+
+def read_committed(bootstrap: str, topic: str) -> list[bytes]:
+    """Every committed record of the topic, up to its end as of now."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"check-{topic}-{time.time_ns()}", "isolation.level": "read_committed",
+                         "enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "earliest"})  # fmt: skip
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+    values: list[bytes] = []
+    open_partitions = set(partitions)
+    while open_partitions:
+        for message in consumer.consume(1_000, timeout=1.0):
+            if message.error() is None:
+                values.append(message.value())
+            else:
+                open_partitions.discard(message.partition())
+    consumer.close()
+    return values
+
+
+def results_of(bootstrap: str, topic: str) -> pl.DataFrame:
+    rows = [json.loads(value) for value in read_committed(bootstrap, topic)]
+    schema = {"sensor_id": pl.String, "window_start": pl.Int64, "average": pl.Float64, "n": pl.Int64}
+    return pl.DataFrame([{k: row[k] for k in schema} for row in rows], schema=schema).sort("sensor_id", "window_start")
+
+
+@dataclass
+class Outcome:
+    results: pl.DataFrame
+    late: int
+    restarts: list[float] = field(default_factory=list)
+    """Seconds from each restart to its first committed output."""
+
+
+class Job:
+    """The sensor job in a process of its own."""
+
+    def __init__(self, bootstrap: str, source: str, sink: str, guarantee: str = "exactly-once") -> None:
+        settings = {"JOB_NAME": f"job-{sink}", "JOB_BROKER": f"kafka://{bootstrap}", "JOB_SOURCE": source,
+                    "JOB_SINK": sink, "JOB_GUARANTEE": guarantee}  # fmt: skip
+        self.environment = {**os.environ, **settings}
+        self.log = Path(os.environ.get("TMPDIR", "/tmp")) / f"{sink}.log"
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen([sys.executable, JOB, *arguments], env=self.environment, cwd=ROOT, stdout=log, stderr=log)
+
+    def finish(self, timeout: float = 120) -> None:
+        """Runs to the end of the input and checks that it ended well."""
+        code = self.start("--until-caught-up").wait(timeout)
+        if code:
+            raise AssertionError(f"the job ended with {code}:\n{self.log.read_text()[-4000:]}")
+        self.log.unlink(missing_ok=True)
+
+
+def end_offsets(consumer: Consumer, topic: str) -> int:
+    return sum(consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in range(PARTITIONS))
+
+
+def wait_for_output(probe: Consumer, topic: str, beyond: int, process: subprocess.Popen[bytes], job: Job, patience: float = 60) -> None:
+    deadline = time.monotonic() + patience
+    while end_offsets(probe, topic) <= beyond:
+        if process.poll() is not None:
+            raise AssertionError(f"the job died by itself ({process.returncode}):\n{job.log.read_text()[-4000:]}")
+        if time.monotonic() > deadline:
+            raise AssertionError(f"no output within {patience:.0f} s:\n{job.log.read_text()[-4000:]}")
+        time.sleep(0.01)
+
+
+def run_with_kills(bootstrap: str, name: str, kills: int, seed: int = 1, rate: int = 20_000, guarantee: str = "exactly-once") -> Outcome:
+    """Feeds the job while killing it -9 `kills` times at random moments, then lets it finish undisturbed."""
+    chance = random.Random(seed)
+    source, sink = f"{name}-in", f"{name}-out"
+    create_topics(bootstrap, source, sink)
+    events = readings(rate * (kills * 4 + 5), rate)
+    stop = threading.Event()
+    feeder = threading.Thread(target=feed, args=(bootstrap, source, events, rate, stop), daemon=True)
+    feeder.start()
+    job = Job(bootstrap, source, sink, guarantee)
+    probe = Consumer({"bootstrap.servers": bootstrap, "group.id": f"probe-{name}", "isolation.level": "read_committed"})
+    restarts = []
+    for _ in range(kills):
+        before = end_offsets(probe, sink)
+        started = time.monotonic()
+        process = job.start()
+        wait_for_output(probe, sink, before, process, job)
+        restarts.append(time.monotonic() - started)
+        time.sleep(chance.uniform(0.0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    probe.close()
+    stop.set()  # the rest of the feed comes as fast as it can
+    feeder.join()
+    job.finish()
+    return Outcome(results_of(bootstrap, sink), len(read_committed(bootstrap, f"{source}.dlq")), restarts)
