@@ -16,12 +16,21 @@ PARTITION = "__partition"
 """Partition of the source record, Int32."""
 OFFSET = "__offset"
 """Offset of the source record, Int64."""
+SOURCE = "__source"
+"""Which source of the job the row came from, Int16; only where several sources flow together."""
 KEY_GROUP = "__kg"
 """Key group of the row, UInt16; state frames carry it, events do not."""
 CHANGE = "__op"
 """What a row of a changelog stream does: "insert", "update" or "delete"; append streams do not have it."""
 
-RESERVED = frozenset({TIMESTAMP, WATERMARK, INGESTED, PARTITION, OFFSET, KEY_GROUP, CHANGE})
+LATE_WINDOW_END = "__late_window_end"
+"""On the late port: the end of the last window that the row would have been in, Int64, ms UTC."""
+LATENESS = "__lateness"
+"""On the late port: how far the watermark was past that end, Int64, ms (0 or more)."""
+
+RESERVED = frozenset(
+    {TIMESTAMP, WATERMARK, INGESTED, PARTITION, OFFSET, SOURCE, KEY_GROUP, CHANGE, LATE_WINDOW_END, LATENESS}
+)
 
 MAIN = "main"
 LATE = "late"

@@ -1,0 +1,125 @@
+"""The aggregates that `.aggregate(name=…)` takes.
+
+Each takes what it reads as a column name, an expression (`col("a") * 2`) or a function of the event
+(`lambda e: e.a * 2`). Nulls are ignored by all; where no event of a group has a value the result is null (SQL's rule,
+also for sums), but counts are 0. NaN is a value like any other in sums and averages (the result is NaN); min and max
+ignore it unless there is nothing else; quantiles ignore it.
+"""
+
+from __future__ import annotations
+
+from thalweg.errors import ConfigurationError
+from thalweg.streams.aggregate import (
+    Aggregate,
+    Average,
+    Count,
+    Distinct,
+    ExactQuantile,
+    Extremum,
+    Quantile,
+    Total,
+    Variance,
+    to_input,
+)
+
+
+def count(value: object = None) -> Aggregate:
+    """How many events; with `value`, how many of them have one (are not null there). Int64.
+
+    >>> count(), count("amount")
+    (count(), count(amount))
+    """
+    return Count() if value is None else Count(to_input(value))
+
+
+def sum_(value: object) -> Aggregate:
+    """The sum: Int64, exact, for integers and booleans (null and a warning beyond 64 bits); Float64, compensated, for
+    floats; the column's own scale for decimals.
+
+    >>> sum_("amount")
+    sum(amount)
+    """
+    return Total(to_input(value))
+
+
+def average(value: object) -> Aggregate:
+    """The arithmetic mean, Float64, from an exact (integers) or compensated (floats) sum.
+
+    >>> average("amount")
+    average(amount)
+    """
+    return Average(to_input(value))
+
+
+def min_(value: object) -> Aggregate:
+    """The smallest value, in the column's own type: numbers, text, times.
+
+    >>> min_("amount")
+    min(amount)
+    """
+    return Extremum(to_input(value), largest=False)
+
+
+def max_(value: object) -> Aggregate:
+    """The largest value, in the column's own type: numbers, text, times.
+
+    >>> max_("amount")
+    max(amount)
+    """
+    return Extremum(to_input(value), largest=True)
+
+
+def percentile(value: object, p: float, *, error: float = 0.01, exact: bool = False) -> Aggregate:
+    """The p-th percentile, p from 0 to 100, Float64; several of one value share one sketch.
+
+    By default within `error` (relative) of the sample of rank floor(p / 100 * (n - 1)), from a DDSketch, whose size
+    does not grow with the events. `exact=True` interpolates linearly as `numpy.percentile` does and keeps every
+    distinct value.
+
+    Raises:
+        ConfigurationError: p outside 0–100, or between 0 and 1 (meant as a quantile? use `quantile`).
+
+    >>> percentile("latency", 95)
+    quantile(latency, 0.95, error=0.01)
+    """
+    if not 0 <= p <= 100:
+        raise ConfigurationError(f"percentile {p!r} must lie between 0 and 100")
+    if 0 < p < 1:
+        raise ConfigurationError(f"percentile {p!r} is below 1: use percentile(…, {p * 100:g}) or quantile(…, {p!r})")
+    return quantile(value, p / 100, error=error, exact=exact)
+
+
+def quantile(value: object, q: float, *, error: float = 0.01, exact: bool = False) -> Aggregate:
+    """The same as `percentile`, with q from 0 to 1.
+
+    >>> quantile("latency", 0.999, exact=True)
+    quantile(latency, 0.999, exact)
+    """
+    return ExactQuantile(to_input(value), q) if exact else Quantile(to_input(value), q, error=error)
+
+
+def count_distinct(value: object) -> Aggregate:
+    """How many different values, exactly; nulls are not counted. Int64. State grows with the distinct values.
+
+    >>> count_distinct("user")
+    count_distinct(user)
+    """
+    return Distinct(to_input(value))
+
+
+def variance(value: object, *, ddof: int = 1) -> Aggregate:
+    """The variance, Float64, with n - ddof in the divisor; null where that is not above 0.
+
+    >>> variance("amount")
+    variance(amount)
+    """
+    return Variance(to_input(value), ddof=ddof)
+
+
+def stddev(value: object, *, ddof: int = 1) -> Aggregate:
+    """The standard deviation, Float64, with n - ddof in the divisor; null where that is not above 0.
+
+    >>> stddev("amount")
+    stddev(amount)
+    """
+    return Variance(to_input(value), ddof=ddof, root=True)

@@ -1,0 +1,119 @@
+"""All aggregates of one window, compiled into few queries: prepare a batch, merge partial rows, finish a window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import polars as pl
+
+from thalweg.streams.aggregate.monoid import Aggregate, Itemised, Part, Scalar, unique_inputs
+
+ITEM = "__item"
+"""The item column of an itemised table."""
+
+
+class Table:
+    """Partial rows of one shape: one row per group, or per group and item."""
+
+    def __init__(self, name: str, parts: Iterable[Part], items: Sequence[tuple[str, Itemised]] = ()) -> None:
+        self.name = name
+        self.parts = tuple(dict.fromkeys(parts))
+        self.items = tuple(items)
+
+    def group(self, group: Sequence[str]) -> list[str]:
+        """The columns by which its rows are distinct."""
+        return [*group, ITEM] if self.items else [*group]
+
+
+class AggregatePlan:
+    """Prepares, merges and finishes a set of aggregates together; equal parts are computed and kept once.
+
+    Tables are frames of partial rows: the group columns, for itemised aggregates `__item`, and the parts' columns.
+    The first table has one row per group, whatever the aggregates.
+    """
+
+    def __init__(self, aggregates: Mapping[str, Aggregate]) -> None:
+        self.aggregates = dict(aggregates)
+        self.inputs = unique_inputs(list(self.aggregates.values()))
+        self._computed = [one for one in self.inputs if not one.plain]
+        scalars = [one for one in self.aggregates.values() if isinstance(one, Scalar)]
+        shared: dict[str, list[tuple[str, Itemised]]] = {}
+        for name, aggregate in self.aggregates.items():
+            if isinstance(aggregate, Itemised):
+                shared.setdefault(aggregate.table, []).append((name, aggregate))
+        self.tables = [Table("groups", [part for one in scalars for part in one.parts])]
+        self.tables += [Table(name, items[0][1].parts, items) for name, items in shared.items()]
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The event columns that the aggregates read."""
+        return frozenset(column for one in self.inputs for column in one.columns)
+
+    def prepare(self, events: pl.DataFrame, group: Sequence[str]) -> list[pl.DataFrame]:
+        """Partial rows of a batch, per table."""
+        if self._computed:
+            events = events.with_columns([one.expr.alias(one.column) for one in self._computed])
+        return [self._prepare(table, events, group) for table in self.tables]
+
+    def _prepare(self, table: Table, events: pl.DataFrame, group: Sequence[str]) -> pl.DataFrame:
+        if table.items:
+            aggregate = table.items[0][1]
+            item = aggregate.bucket(events[aggregate.item.column]).alias(ITEM)
+            events = events.select(*group, item).filter(pl.col(ITEM).is_not_null())
+            inputs: list[pl.Series | None] = [None for _ in table.parts]
+        else:
+            inputs = [None if part.input is None else events[part.input.column] for part in table.parts]
+        pairs = list(zip(table.parts, inputs, strict=True))
+        before = {expr.meta.output_name(): expr for part, values in pairs for expr in part.before(values)}
+        if before:
+            events = events.with_columns(list(before.values()))
+        rows = events.group_by(table.group(group)).agg(
+            [expr for part, values in pairs for expr in part.prepare(values)]
+        )
+        return _settle(rows, table.parts)
+
+    def merge(self, table: Table, frames: Sequence[pl.DataFrame], group: Sequence[str]) -> pl.DataFrame:
+        """Reduces partial rows of equal group (and item) to one. Order does not matter."""
+        rows = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
+        present = frozenset(rows.columns)
+        merged = rows.group_by(table.group(group)).agg([expr for part in table.parts for expr in part.merge(present)])
+        return _settle(merged, table.parts)
+
+    def finish(self, merged: Sequence[pl.DataFrame | None], group: Sequence[str]) -> pl.DataFrame:
+        """The results: the group columns and one column per aggregate, in the order in which they were given.
+
+        Args:
+            merged: for each table its partial rows, one per group (and item); None for an itemised one without any.
+        """
+        groups = merged[0]
+        assert groups is not None
+        present = frozenset(groups.columns)
+        result = groups.select(
+            *group,
+            *(one.finish(present).alias(name) for name, one in self.aggregates.items() if isinstance(one, Scalar)),
+        )
+        for table, rows in zip(self.tables[1:], merged[1:], strict=True):
+            if rows is None:
+                nothing = [pl.lit(one.empty, dtype=one.dtype).alias(name) for name, one in table.items]
+                result = result.with_columns(nothing)
+            else:
+                result = _join_items(result, table, rows, group)
+        return result.select(*group, *self.aggregates)
+
+
+def _settle(rows: pl.DataFrame, parts: Sequence[Part]) -> pl.DataFrame:
+    for part in parts:
+        rows = part.settle(rows)
+    return rows
+
+
+def _join_items(result: pl.DataFrame, table: Table, rows: pl.DataFrame, group: Sequence[str]) -> pl.DataFrame:
+    present = frozenset(rows.columns)
+    found = (
+        rows.sort(ITEM)
+        .group_by(group, maintain_order=False)
+        .agg([one.finish(ITEM, present).alias(name) for name, one in table.items])
+    )
+    joined = result.join(found, on=list(group), how="left", nulls_equal=True)
+    filled = [pl.col(name).fill_null(one.empty) for name, one in table.items if one.empty is not None]
+    return joined.with_columns(filled) if filled else joined

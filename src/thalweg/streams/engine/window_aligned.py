@@ -1,0 +1,170 @@
+"""Tumbling and sliding windows: one pre-aggregation per batch, one merge per close.
+
+State: a frame log of partial rows per slice (`AlignedWindow`), and how far windows are closed. Cost per event: one
+vectorised group-by, whatever the size and slide; per close: a merge of the window's partial rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from thalweg.streams.aggregate import AggregatePlan, Table
+from thalweg.streams.batch import TIMESTAMP, Batch, Watermark
+from thalweg.streams.engine.window_base import EFFECTIVE, WINDOW_END, WINDOW_START, WindowOperator
+from thalweg.streams.operator import State, StateDelta
+from thalweg.streams.state.frame_log import FrameLog
+from thalweg.streams.windows import AlignedWindow, TimeSemantics
+
+SLICE = "__slice"
+"""The end of the slice that an event falls into."""
+FIRST = "__first"
+"""The first window end at which a partial row counts: later than its slice's own for rows late for some windows."""
+
+
+class AlignedWindowOperator(WindowOperator):
+    """Aggregates per key and aligned window."""
+
+    def __init__(
+        self,
+        operator_id: str,
+        window: AlignedWindow,
+        keys: Sequence[str],
+        plan: AggregatePlan,
+        time: TimeSemantics = TimeSemantics.EVENT_TIME,
+        *,
+        idle_flag: bool = False,
+    ) -> None:
+        super().__init__(operator_id, keys, plan, time, idle_flag=idle_flag)
+        self.window = window
+        self._overlapping = window.slide < window.size
+        self._group = [*keys, FIRST] if self._overlapping else [*keys]
+        self.logs = [self._log(table) for table in plan.tables]
+
+    def _log(self, table: Table) -> FrameLog:
+        return FrameLog(table.name, lambda frames: self.plan.merge(table, frames, self._group), self.key_groups)
+
+    def on_batch(self, batch: Batch, port: int = 0) -> Iterator[Batch]:
+        self.account.received += len(batch)
+        if not batch:
+            return
+        events, late = self._assign(self.timed(batch.frame))
+        if events.height:
+            self._absorb(events)
+        if late is not None:
+            self.account.late += late.height
+            yield self.late_batch(late, self._last_end(), batch.frame.columns)
+
+    def _assign(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+        """Gives events their slice; splits off those that are late for all their windows."""
+        window = self.window
+        earliest, latest = int(frame[TIMESTAMP].min()), int(frame[TIMESTAMP].max())  # type: ignore[arg-type]
+        frame = frame.with_columns(self._slices(earliest, latest))
+        gaps = window.slide > window.size
+        if self.highest_watermark(frame) < window.first_end(earliest) and not gaps:
+            return frame, None
+        frame = self.with_effective(frame)
+        if gaps:
+            whole = frame.height
+            frame = frame.filter(pl.col(TIMESTAMP) < self._last_end())
+            self.account.filtered += whole - frame.height
+        on_time = self._last_end() > pl.col(EFFECTIVE)
+        late = frame.filter(~on_time)
+        if late.height:
+            frame = frame.filter(on_time)
+        if self._overlapping:
+            open_end = pl.max_horizontal(FIRST, self._first_end(pl.col(EFFECTIVE)))
+            frame = frame.with_columns(open_end.alias(FIRST))
+        return frame, late if late.height else None
+
+    def _slices(self, earliest: int, latest: int) -> list[pl.Expr]:
+        """The slice's end and, where windows overlap, its first window end. One slice for all is worth a look."""
+        window, time = self.window, pl.col(TIMESTAMP)
+        if window.slice_end(earliest) == window.slice_end(latest):
+            end: pl.Expr = pl.lit(window.slice_end(earliest), dtype=pl.Int64)
+            first: pl.Expr = pl.lit(window.first_end(earliest), dtype=pl.Int64)
+        else:
+            past = (time - window.offset) % window.slide
+            ahead = pl.lit(window.slide, dtype=pl.Int64)
+            if window.remainder:
+                ahead = pl.when(past < window.remainder).then(window.remainder).otherwise(ahead)
+            end, first = time - past + ahead, self._first_end(time)
+        return [end.alias(SLICE), first.alias(FIRST)] if self._overlapping else [end.alias(SLICE)]
+
+    def _first_end(self, time: pl.Expr) -> pl.Expr:
+        """As `AlignedWindow.first_end`."""
+        window = self.window
+        return time - (time - (window.offset + window.size)) % window.slide + window.slide
+
+    def _last_end(self) -> pl.Expr:
+        """As `AlignedWindow.last_end`, of the event time."""
+        window, time = self.window, pl.col(TIMESTAMP)
+        return time - (time - window.offset) % window.slide + window.size
+
+    def _absorb(self, events: pl.DataFrame) -> None:
+        self.account.absorbed += events.height
+        prepared = self.plan.prepare(events, [*self._group, SLICE])
+        for log, rows in zip(self.logs, prepared, strict=True):
+            log.append_split(SLICE, rows)
+
+    def on_watermark(self, watermark: Watermark) -> Iterator[Batch]:
+        before = self.closed
+        if not self.advance(watermark):
+            return
+        ends = self._closing(before, self.closed)
+        for start in range(0, len(ends), _WINDOWS_AT_ONCE):
+            results = self._results(ends[start : start + _WINDOWS_AT_ONCE])
+            if results.height:
+                yield self.result(results, watermark)
+        if ends:
+            self._drop(self.closed)
+
+    def _closing(self, before: int, closed: int) -> list[int]:
+        """The ends in (before, closed] of windows that hold slices."""
+        window = self.window
+        ends: set[int] = set()
+        for pane in self.logs[0].panes():
+            if pane > closed:
+                continue
+            first = window.first_end(max(pane - 1, before))
+            ends.update(range(first, min(window.last_end(pane - 1), closed) + 1, window.slide))
+        return sorted(ends)
+
+    def _results(self, ends: Sequence[int]) -> pl.DataFrame:
+        group = [*self.keys, WINDOW_END]
+        merged = []
+        for table, log in zip(self.plan.tables, self.logs, strict=True):
+            members = self._members(log, ends)
+            merged.append(self.plan.merge(table, members, group) if members else None)
+        results = self.plan.finish(merged, group)
+        return results.with_columns((pl.col(WINDOW_END) - self.window.size).alias(WINDOW_START))
+
+    def _members(self, log: FrameLog, ends: Sequence[int]) -> list[pl.DataFrame]:
+        """The partial rows of each window, with its end as a column."""
+        members = []
+        for end in ends:
+            label = pl.lit(end, dtype=pl.Int64).alias(WINDOW_END)
+            for pane in log.panes():
+                if end - self.window.size < pane <= end:
+                    for rows in log.frames(pane):
+                        counted = rows.filter(pl.col(FIRST) <= end).drop(FIRST) if self._overlapping else rows
+                        members.append(counted.with_columns(label))
+        return members
+
+    def _drop(self, closed: int) -> None:
+        for log in self.logs:
+            for pane in [pane for pane in log.panes() if self.window.last_end(pane - 1) <= closed]:
+                log.drop(pane)
+
+    def snapshot(self, *, full: bool = False) -> StateDelta:
+        return self.combine([log.snapshot(full=full) for log in self.logs], full=full)
+
+    def restore(self, state: State) -> None:
+        for log in self.logs:
+            log.restore(state)
+        self.restore_clock(state)
+
+
+_WINDOWS_AT_ONCE = 64
+"""Bounds the memory of a close when the watermark leaps over many windows."""

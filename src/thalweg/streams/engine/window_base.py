@@ -1,0 +1,152 @@
+"""What all window operators share: their clock, who is late, and the form of a result row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import polars as pl
+
+from thalweg.errors import PlanError, StateError
+from thalweg.streams.aggregate import AggregatePlan
+from thalweg.streams.batch import (
+    INGESTED,
+    KEY_GROUP,
+    LATE,
+    LATE_WINDOW_END,
+    LATENESS,
+    MIN_TIME,
+    TIMESTAMP,
+    WATERMARK,
+    Batch,
+    Watermark,
+)
+from thalweg.streams.operator import Operator, State, StateDelta
+from thalweg.streams.state.key_groups import key_groups
+from thalweg.streams.windows import TimeSemantics
+
+WINDOW_START = "window_start"
+WINDOW_END = "window_end"
+IDLE_CLOSED = "idle_closed"
+"""Boolean result column of jobs that close quiet streams by the clock: the window was closed that way."""
+EFFECTIVE = "__effective"
+"""The watermark that a row is judged by: its own, or the operator's where an idle input let that run ahead."""
+
+_CLOCK = "clock"
+
+
+class WindowOperator(Operator):
+    """The base of the window operators.
+
+    `closed` is how far windows have been closed: the watermark in event time, the job's clock otherwise. A row is late
+    for a window iff its own partition's watermark, or `closed`, has reached the window's end. The second can only
+    happen after an idle partition was left out of the minimum: otherwise own watermark >= minimum.
+    """
+
+    def __init__(
+        self,
+        operator_id: str,
+        keys: Sequence[str],
+        plan: AggregatePlan,
+        time: TimeSemantics,
+        *,
+        idle_flag: bool = False,
+    ) -> None:
+        super().__init__(operator_id)
+        self.keys = list(keys)
+        self.plan = plan
+        self.time = time
+        self.idle_flag = idle_flag
+        self.closed = MIN_TIME
+        self.clock = MIN_TIME
+        """The last wall clock that the engine gave."""
+        self._saved = MIN_TIME
+
+    def timed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame with `__ts` and `__wm` by the operator's own time.
+
+        Processing time is the last clock given; ingestion time the row's `__ingested`, or the clock by which windows
+        were closed where that is later (the row waited in a queue): rows are never late by either.
+        """
+        if self.time is TimeSemantics.EVENT_TIME:
+            return frame
+        if self.clock == MIN_TIME:
+            raise PlanError(f"{self.id}: no clock was given before the first batch, and it runs in {self.time.value}")
+        never_late = pl.lit(MIN_TIME, dtype=pl.Int64).alias(WATERMARK)
+        if self.time is TimeSemantics.PROCESSING_TIME:
+            return frame.with_columns(pl.lit(self.clock, dtype=pl.Int64).alias(TIMESTAMP), never_late)
+        return frame.with_columns(pl.max_horizontal(INGESTED, pl.lit(self.closed)).alias(TIMESTAMP), never_late)
+
+    def highest_watermark(self, frame: pl.DataFrame) -> int:
+        """The largest watermark that any row of the frame is judged by."""
+        highest = frame[WATERMARK].max() if WATERMARK in frame.columns else None
+        return self.closed if highest is None else max(self.closed, cast(int, highest))
+
+    def with_effective(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Adds the watermark that each row is judged by, as `__effective`."""
+        closed = pl.lit(self.closed, dtype=pl.Int64)
+        own = pl.max_horizontal(WATERMARK, closed) if WATERMARK in frame.columns else closed
+        return frame.with_columns(own.alias(EFFECTIVE))
+
+    def late_batch(self, rows: pl.DataFrame, end: pl.Expr, columns: Iterable[str]) -> Batch:
+        """Rows for the late port: as they came, with the end of their last window and how late they were."""
+        lateness = (pl.col(EFFECTIVE) - end).alias(LATENESS)
+        return Batch(rows.select(*columns, end.alias(LATE_WINDOW_END), lateness), LATE)
+
+    def advance(self, watermark: Watermark) -> bool:
+        """Takes the clock; true where windows may have to close."""
+        self.clock = max(self.clock, watermark.clock)
+        now = watermark.event_time if self.time is TimeSemantics.EVENT_TIME else self.clock
+        if now <= self.closed:
+            return False
+        self.closed = now
+        return True
+
+    def result(self, rows: pl.DataFrame, watermark: Watermark) -> Batch:
+        """Result rows in their public form and a fixed order: keys, window_start, window_end, aggregates, times.
+
+        `__ts` is the window's last millisecond, and `__wm` the same: by the order of windows, no earlier result comes
+        after it.
+        """
+        last = pl.col(WINDOW_END) - 1
+        flag = [pl.lit(watermark.idle_closed).alias(IDLE_CLOSED)] if self.idle_flag else []
+        frame = rows.sort(WINDOW_END, *self.keys, WINDOW_START).select(
+            *self.keys,
+            WINDOW_START,
+            WINDOW_END,
+            *self.plan.aggregates,
+            *flag,
+            last.alias(TIMESTAMP),
+            last.alias(WATERMARK),
+        )
+        self.account.emitted += frame.height
+        return Batch(frame)
+
+    def key_groups(self, frame: pl.DataFrame) -> pl.Series:
+        """The key group of every row."""
+        return key_groups(frame, self.keys)
+
+    def clock_delta(self) -> list[tuple[str, pl.DataFrame]]:
+        """The clock as state where it moved: after a restart, closed windows stay closed."""
+        self._saved = self.closed
+        row = {KEY_GROUP: pl.Series([0], dtype=pl.UInt16), "closed": [self.closed], "clock": [self.clock]}
+        return [(_CLOCK, pl.DataFrame(row))]
+
+    def combine(self, deltas: Sequence[StateDelta], *, full: bool) -> StateDelta:
+        """The deltas of the operator's logs and its clock as one."""
+        drops = [name for delta in deltas for name in delta.drops]
+        puts = [put for delta in deltas for put in delta.puts]
+        if full or self.closed != self._saved:
+            if not full:
+                drops.append(_CLOCK)
+            puts += self.clock_delta()
+        return StateDelta(drops=drops, puts=puts, full=full)
+
+    def restore_clock(self, state: State) -> None:
+        """Takes back the clock; from several earlier owners the furthest."""
+        for frame in state.get(_CLOCK, ()):
+            if not {"closed", "clock"} <= set(frame.columns):
+                raise StateError(f"{self.id}: the saved clock has the columns {frame.columns}")
+            self.closed = max(self.closed, *frame["closed"].to_list())
+            self.clock = max(self.clock, *frame["clock"].to_list())
+        self._saved = self.closed

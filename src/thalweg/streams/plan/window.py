@@ -1,0 +1,108 @@
+"""The plan node of a windowed aggregate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from thalweg.errors import ConfigurationError
+from thalweg.streams.aggregate import Aggregate, AggregatePlan, to_aggregates
+from thalweg.streams.batch import INGESTED, TIMESTAMP, WATERMARK
+from thalweg.streams.operator import Operator, OperatorContext
+from thalweg.streams.plan.node import Mode, Node
+from thalweg.streams.windows import AlignedWindow, GlobalWindow, SessionWindow, TimeSemantics, Window
+
+
+@dataclass(frozen=True, eq=False)
+class WindowAggregateNode(Node):
+    """Aggregates per key and window.
+
+    `WindowAggregateNode(inputs=(upstream,), window=…, keys=("user",), aggregates={"avg": average("value")})`. Output:
+    the key columns, `window_start`, `window_end` (Int64, ms UTC), the aggregates by name, `idle_closed` with
+    `idle_flag`; late rows leave by port `LATE` as they came, with `__late_window_end` and `__lateness`.
+
+    Args:
+        window: a tumbling, sliding, session or global window.
+        keys: the key columns; empty: one group for all.
+        aggregates: result name → aggregate, or aggregating expression.
+        time_semantics: which time places an event.
+        idle_flag: adds the column `idle_closed`; for streams that set `close_idle_after`.
+
+    Raises:
+        ConfigurationError: not a window, no aggregate, a reserved or repeated result name.
+    """
+
+    window: Window = field(kw_only=True)
+    keys: tuple[str, ...] = field(kw_only=True)
+    aggregates: Mapping[str, object] = field(kw_only=True)
+    time_semantics: TimeSemantics = field(default=TimeSemantics.EVENT_TIME, kw_only=True)
+    idle_flag: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.window, AlignedWindow | SessionWindow | GlobalWindow):
+            raise ConfigurationError(f"{self.window!r} is not a window; use e.g. TumblingWindow('1m')")
+        aggregates = to_aggregates(self.aggregates)
+        both = sorted(set(aggregates) & set(self.keys))
+        if both:
+            raise ConfigurationError(f"{', '.join(both)}: both a key column and an aggregate's name")
+        object.__setattr__(self, "aggregates", aggregates)
+        object.__setattr__(self, "time_semantics", TimeSemantics(self.time_semantics))
+
+    @property
+    def kind(self) -> str:
+        return "window"
+
+    @property
+    def plan(self) -> AggregatePlan:
+        """The aggregates, compiled."""
+        aggregates: dict[str, Aggregate] = dict(self.aggregates)  # type: ignore[arg-type]
+        return AggregatePlan(aggregates)
+
+    def describe(self) -> str:
+        by = f" by {', '.join(self.keys)}" if self.keys else ""
+        time = "" if self.time_semantics is TimeSemantics.EVENT_TIME else f", {self.time_semantics.value}"
+        results = ", ".join(f"{name}={aggregate!r}" for name, aggregate in self.aggregates.items())
+        return f"window {self.window.describe()}{by}{time}: {results} (vectorised)"
+
+    def output_schema(self, inputs: tuple[pl.Schema | None, ...]) -> pl.Schema | None:
+        if not inputs or inputs[0] is None:
+            return None
+        missing = sorted((self.plan.columns | set(self.keys)) - set(inputs[0]) - {TIMESTAMP, INGESTED})
+        if missing:
+            raise ConfigurationError(f"window: no column {', '.join(missing)}; there are {', '.join(inputs[0])}")
+        schema = {**inputs[0], TIMESTAMP: pl.Int64(), INGESTED: pl.Int64()}
+        events = pl.DataFrame(schema=schema)
+        group = list(self.keys) or [TIMESTAMP]
+        plan = self.plan
+        results = plan.finish(plan.prepare(events, group), group).schema
+        ends = {} if isinstance(self.window, GlobalWindow) else {"window_start": pl.Int64(), "window_end": pl.Int64()}
+        keys = {name: results[name] for name in self.keys}
+        flag = {"idle_closed": pl.Boolean()} if self.idle_flag else {}
+        return pl.Schema({**keys, **ends, **{name: results[name] for name in self.aggregates}, **flag})
+
+    def mode(self, inputs: tuple[Mode, ...]) -> Mode:
+        if inputs and inputs[0] is Mode.CHANGELOG:
+            raise ConfigurationError("window: its input is a changelog; windows take appends only")
+        return Mode.CHANGELOG if isinstance(self.window, GlobalWindow) else Mode.APPEND
+
+    def required_columns(self, wanted: frozenset[str] | None) -> frozenset[str] | None:
+        times = {INGESTED} if self.time_semantics is TimeSemantics.INGESTION_TIME else {TIMESTAMP, WATERMARK}
+        return self.plan.columns | set(self.keys) | times
+
+    def key_columns(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+        return self.keys
+
+    @property
+    def stateful(self) -> bool:
+        return True
+
+    def build(self, context: OperatorContext) -> Operator:
+        if isinstance(self.window, AlignedWindow):
+            from thalweg.streams.engine.window_aligned import AlignedWindowOperator
+
+            return AlignedWindowOperator(
+                context.operator_id, self.window, self.keys, self.plan, self.time_semantics, idle_flag=self.idle_flag
+            )
+        raise ConfigurationError(f"{self.window.describe()} is not served yet")
