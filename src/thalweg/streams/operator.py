@@ -21,7 +21,7 @@ class Account:
     filtered: int = 0
     late: int = 0  # fully late: in no open window
     dead: int = 0
-    emitted: int = 0  # output rows; not part of the balance
+    emitted: int = 0  # output rows of all ports but DEAD; counted by the engine, not part of the balance
 
     @property
     def closes(self) -> bool:
@@ -60,6 +60,8 @@ class Operator(ABC):
     def __init__(self, operator_id: str) -> None:
         self.id = operator_id
         self.account = Account()
+        self.clock = 0
+        """The job's clock, ms UTC (virtual in the test driver): the engine sets it before every call."""
 
     @abstractmethod
     def on_batch(self, batch: Batch, port: int = 0) -> Iterable[Batch]:
@@ -89,7 +91,8 @@ class OperatorContext:
     """What a plan node may use to build its operator."""
 
     operator_id: str
-    input_schemas: Sequence[pl.Schema]
+    input_schemas: Sequence[pl.Schema | None]
+    """The user's columns of each input; None where they can't be known before data comes."""
     key_groups: int = 128
     job_name: str = "job"
     options: Mapping[str, object] = field(default_factory=dict)

@@ -59,6 +59,14 @@ class Node:
     def stateful(self) -> bool:
         return False
 
+    @property
+    def has_effect(self) -> bool:
+        """Whether the step does something outside the stream (writes, calls a subscriber, raises alerts).
+
+        A plan needs at least one such step; steps that lead to none are left out.
+        """
+        return False
+
     def build(self, context: OperatorContext) -> Operator:
         """Makes the running operator for the local engine."""
         raise NotImplementedError(f"{type(self).__name__} is lowered by the engine itself")

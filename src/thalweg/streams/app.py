@@ -1,0 +1,262 @@
+"""`App`: one job: its streams, its broker, and how it runs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from thalweg.durations import Duration, milliseconds
+from thalweg.errors import ConfigurationError
+from thalweg.streams.checkpoints import CheckpointConfig
+from thalweg.streams.connector import Guarantee
+from thalweg.streams.engine.timestamps import UNITS
+from thalweg.streams.plan.functions import check_columns, compile_for
+from thalweg.streams.plan.graph import Plan, resolve
+from thalweg.streams.plan.node import Node
+from thalweg.streams.plan.source import SourceNode
+from thalweg.streams.stream import DataStream
+from thalweg.streams.watermarks import WatermarkGenerator
+
+if TYPE_CHECKING:
+    from thalweg.expressions import CompiledFunction
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class App:
+    """A job. Its name stands for its committed progress: the same name goes on where it was.
+
+    Args:
+        name: letters, digits, `.`, `_`, `-`; without one, the name of the running script.
+        broker: `sqlite:///file.db` (the embedded log) or `kafka://host:9092[,host:port…]`.
+        guarantee: "exactly-once" or "at-least-once".
+        checkpoint: how often a full snapshot supersedes the state deltas.
+        commit_interval: how often progress is committed; it bounds the latency of exactly-once output.
+        late_events: "dead-letter" (also where `.late` is read) or "side-output" (only `.late` gets them).
+        max_batch_rows: the most rows that one batch holds.
+        forget_state: operator ids whose committed state may be dropped, when the program no longer has them.
+        broker_settings: handed to the broker.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        broker: str = "sqlite:///data.db",
+        guarantee: Guarantee | str = Guarantee.EXACTLY_ONCE,
+        checkpoint: CheckpointConfig | None = None,
+        commit_interval: Duration = "50ms",
+        late_events: str = "dead-letter",
+        max_batch_rows: int = 65_536,
+        forget_state: tuple[str, ...] = (),
+        **broker_settings: Any,
+    ) -> None:
+        self.name = name if name is not None else script_name()
+        if not _NAME.fullmatch(self.name):
+            raise ConfigurationError(f"app name {self.name!r}: use letters, digits, '.', '_' and '-'")
+        self.broker_url = broker
+        self.broker_settings = broker_settings
+        self.guarantee = _guarantee(guarantee)
+        self.checkpoint = checkpoint or CheckpointConfig()
+        self.commit_interval = milliseconds(commit_interval, name="commit_interval", minimum=1)
+        if late_events not in {"dead-letter", "side-output"}:
+            raise ConfigurationError(f"late_events is {late_events!r}; use 'dead-letter' or 'side-output'")
+        self.late_events = late_events
+        if max_batch_rows < 1:
+            raise ConfigurationError(f"max_batch_rows is {max_batch_rows}; it must be at least 1")
+        self.max_batch_rows = max_batch_rows
+        self.forget_state = tuple(forget_state)
+        self._nodes: list[Node] = []
+        self._sources: dict[str, tuple[SourceNode, dict[str, Any]]] = {}
+
+    def stream(
+        self,
+        topic: str,
+        *,
+        schema: Any = None,
+        timestamp: Any = None,
+        timestamp_unit: str = "ms",
+        watermark: WatermarkGenerator | Duration = 0,
+        format: str = "json",
+        max_ahead: Duration | None = "1h",
+        idle_timeout: Duration | None = "1s",
+        close_idle_after: Duration | None = None,
+        start: str = "earliest",
+        record_key: str | None = None,
+        partitioner: str | None = None,
+    ) -> DataStream:
+        """Reads a topic.
+
+        Args:
+            topic: its name; it must exist when the job starts.
+            schema: a dataclass, msgspec Struct, pydantic model or mapping of types; without one it is inferred from the
+                first events and evolves.
+            timestamp: the column (or expression) of event time: numbers, datetimes or ISO 8601 strings; without it the
+                broker's record time.
+            timestamp_unit: what numbers count: "s", "ms", "us" or "ns".
+            watermark: how far out of order the events of a partition may come.
+            format: "json", "arrow" or "raw".
+            max_ahead: events with a timestamp more than this ahead of the clock become dead letters, so that they can't
+                fling the watermark; None: no bound.
+            idle_timeout: a partition that is read to its end and has had no events for this long does not hold the
+                watermark back; None: it does.
+            close_idle_after: when all partitions are read to their end and quiet for this long, event time goes on with
+                the clock, which closes the last windows; None (default): they wait for events.
+            start: where a partition without a committed position starts: "earliest" or "latest".
+            record_key: the column that the producer partitioned the topic by: needs several workers; refused for now.
+            partitioner: how it did: needs several workers; refused for now.
+        """
+        return DataStream(
+            topic,
+            app=self,
+            schema=schema,
+            timestamp=timestamp,
+            timestamp_unit=timestamp_unit,
+            watermark=watermark,
+            format=format,
+            max_ahead=max_ahead,
+            idle_timeout=idle_timeout,
+            close_idle_after=close_idle_after,
+            start=start,
+            record_key=record_key,
+            partitioner=partitioner,
+        )
+
+    def plan(self) -> Plan:
+        """The resolved plan.
+
+        Raises:
+            PlanError: it can't run; the message says why and what to do.
+        """
+        return resolve([node for node in self._nodes if node.has_effect])
+
+    def explain(self) -> str:
+        """The plan as a tree: what runs vectorised, what per row and why, what fuses, keys and modes."""
+        from thalweg.streams.plan.explain import explain
+
+        return explain(self.plan(), title=f"{self.name} · {self.guarantee} · {self.broker_url}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as a graph of plain data."""
+        return {"name": self.name, **self.plan().to_json()}
+
+    # -- called by DataStream
+
+    def _register(self, node: Node) -> None:
+        self._nodes.append(node)
+
+    def _replace(self, old: Node, new: Node) -> None:
+        """Puts `new` in the place of `old`, which nothing may read yet."""
+        readers = [node for node in self._nodes if old in node.inputs]
+        if readers:
+            raise ConfigurationError(f"uid: call it right after the step, before {readers[0].kind} reads its stream")
+        if isinstance(old, SourceNode) and isinstance(new, SourceNode):
+            self._sources[old.topic] = (new, self._sources[old.topic][1])
+        else:
+            self._nodes[self._nodes.index(old)] = new
+
+    def _source(self, topic: str, **settings: Any) -> SourceNode:
+        """The source node of a topic: one per topic, as it has one position."""
+        if topic in self._sources:
+            node, before = self._sources[topic]
+            if {k: v for k, v in settings.items() if v != before.get(k)}:
+                raise ConfigurationError(f"topic {topic!r} is already read with other settings; use that stream again")
+            return node
+        node = source_node(topic, **settings)
+        self._sources[topic] = (node, settings)
+        return node
+
+
+def source_node(
+    topic: str,
+    *,
+    schema: Any = None,
+    timestamp: Any = None,
+    timestamp_unit: str = "ms",
+    watermark: WatermarkGenerator | Duration = 0,
+    format: str = "json",
+    max_ahead: Duration | None = "1h",
+    idle_timeout: Duration | None = "1s",
+    close_idle_after: Duration | None = None,
+    start: str = "earliest",
+    record_key: str | None = None,
+    partitioner: str | None = None,
+) -> SourceNode:
+    """Checks the settings of a source (see `App.stream`)."""
+    if not topic:
+        raise ConfigurationError("a stream needs the name of a topic")
+    if record_key is not None or partitioner is not None:
+        raise ConfigurationError(
+            "record_key and partitioner say how rows are spread over workers; this version runs one worker, "
+            "which owns all partitions: leave them out"
+        )
+    if start not in {"earliest", "latest"}:
+        raise ConfigurationError(f"start is {start!r}; use 'earliest' or 'latest'")
+    if timestamp_unit not in UNITS:
+        raise ConfigurationError(f"timestamp_unit is {timestamp_unit!r}; use one of {', '.join(UNITS)}")
+    columns, required = _schema(schema)
+    return SourceNode(
+        topic=topic,
+        schema=columns,
+        required=required,
+        timestamp=_timestamp(timestamp, columns, topic),
+        timestamp_unit=timestamp_unit,
+        watermark=watermark if isinstance(watermark, WatermarkGenerator) else WatermarkGenerator(watermark),
+        format=format,
+        max_ahead=_optional(max_ahead, "max_ahead"),
+        idle_timeout=_optional(idle_timeout, "idle_timeout"),
+        close_idle_after=_optional(close_idle_after, "close_idle_after", minimum=1),
+        start=start,
+    )
+
+
+def _optional(value: Duration | None, name: str, minimum: int = 0) -> int | None:
+    return None if value is None else milliseconds(value, name=name, minimum=minimum)
+
+
+def _schema(schema: Any) -> tuple[pl.Schema | None, frozenset[str]]:
+    if schema is None:
+        return None, frozenset()
+    from thalweg.schema import to_schema
+
+    known = to_schema(schema)
+    return known.schema, frozenset(known.required)
+
+
+def _timestamp(timestamp: Any, schema: pl.Schema | None, topic: str) -> CompiledFunction | None:
+    if timestamp is None:
+        return None
+    if isinstance(timestamp, str):
+        check_columns([timestamp], schema, f"timestamp of {topic!r}")
+        timestamp = pl.col(timestamp)
+    compiled = compile_for(timestamp, "value", schema, f"timestamp of {topic!r}")
+    if not compiled.vectorised:
+        raise ConfigurationError(f"timestamp of {topic!r} must be a column or an expression: {compiled.reason}")
+    return compiled
+
+
+def _guarantee(value: Guarantee | str) -> Guarantee:
+    try:
+        return Guarantee(value)
+    except ValueError:
+        raise ConfigurationError(f"guarantee is {value!r}; use 'exactly-once' or 'at-least-once'") from None
+
+
+def script_name() -> str:
+    """The running script's name, for an app that was given none."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", Path(sys.argv[0] or "app").stem).strip("-.") or "app"
+
+
+_default: App | None = None
+
+
+def default_app() -> App:
+    """The app of streams that name none; made when first asked for."""
+    global _default
+    if _default is None:
+        _default = App()
+    return _default

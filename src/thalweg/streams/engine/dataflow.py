@@ -1,0 +1,158 @@
+"""The running plan: operators, who feeds whom, and the order of rows and watermarks between them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from thalweg.streams.batch import DEAD, LATE, MIN_TIME, Batch, Watermark
+from thalweg.streams.engine.outputs import Outputs
+from thalweg.streams.engine.source_stage import SourceStage
+from thalweg.streams.operator import Account, Operator, State, StateDelta
+
+logger = logging.getLogger(__name__)
+
+
+class OperatorFailed(Exception):
+    """An operator (or a user's function that it called) raised; the epoch it was in is never committed."""
+
+    def __init__(self, operator_id: str, error: BaseException) -> None:
+        super().__init__(f"operator {operator_id!r} failed: {type(error).__name__}: {error}")
+        self.operator_id = operator_id
+
+
+@dataclass(slots=True)
+class Stage:
+    """One operator and its place in the plan."""
+
+    operator: Operator
+    topics: tuple[str, ...] = ()
+    readers: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """For each output port: (stage number, input number) of those who read it."""
+    inputs: list[int] = field(default_factory=list)
+    """The stage numbers that it reads."""
+    stateful: bool = False
+    seen: Watermark = Watermark(MIN_TIME, 0)
+    """The last watermark given to the operator."""
+    gives: Watermark = Watermark(MIN_TIME, 0)
+    """The last watermark that its readers may see."""
+    idle: bool = False
+    busy_ns: int = 0
+    batches: int = 0
+
+
+class Dataflow:
+    """Stages in an order in which each comes after its inputs. Single-threaded."""
+
+    def __init__(self, stages: Sequence[Stage], sources: Mapping[str, int], outputs: Outputs) -> None:
+        self.stages = list(stages)
+        self.sources = dict(sources)
+        """Stage number of each source, by topic."""
+        self.outputs = outputs
+
+    def source(self, topic: str) -> SourceStage:
+        """The first operator of a topic."""
+        operator = self.stages[self.sources[topic]].operator
+        assert isinstance(operator, SourceStage)
+        return operator
+
+    def set_clock(self, clock: int) -> None:
+        """Tells every operator the time."""
+        for stage in self.stages:
+            stage.operator.clock = clock
+
+    def push(self, topic: str, frame: pl.DataFrame, dead: pl.DataFrame | None = None) -> None:
+        """Sends rows of a source through the plan: `frame` as in `SourceBatch`, and what it could not decode."""
+        number = self.sources[topic]
+        if dead is not None and dead.height:
+            self._route(number, self.source(topic).on_dead(dead))
+        if frame.height:
+            self._run(number, Batch(frame), 0)
+
+    def advance(self, clock: int) -> None:
+        """Brings the watermarks of all sources to all operators, each operator after those it reads."""
+        for number, stage in enumerate(self.stages):
+            before = stage.seen
+            event_time = self._least(stage)
+            closed = any(self.stages[i].gives.idle_closed for i in stage.inputs)
+            if isinstance(stage.operator, SourceStage):
+                event_time, closed = stage.operator.watermarks.event_time, stage.operator.watermarks.closed_by_clock
+                stage.idle = stage.operator.watermarks.all_idle
+            else:
+                stage.idle = all(self.stages[i].idle for i in stage.inputs)
+            stage.seen = Watermark(max(before.event_time, event_time), max(before.clock, clock), closed)
+            self._route(number, self._on_watermark(stage))
+
+    def _least(self, stage: Stage) -> int:
+        """The minimum of the inputs' watermarks; idle ones are left out unless all are."""
+        inputs = [self.stages[i] for i in stage.inputs]
+        active = [i.gives.event_time for i in inputs if not i.idle]
+        return min(active or [i.gives.event_time for i in inputs], default=MIN_TIME)
+
+    def _on_watermark(self, stage: Stage) -> Iterable[Batch]:
+        try:
+            yield from stage.operator.on_watermark(stage.seen)
+            given = stage.operator.output_watermark(stage.seen)
+        except OperatorFailed:
+            raise
+        except Exception as error:
+            raise OperatorFailed(stage.operator.id, error) from error
+        if given.event_time >= stage.gives.event_time:
+            stage.gives = given
+
+    def _run(self, number: int, batch: Batch, port: int) -> None:
+        stage = self.stages[number]
+        stage.batches += 1
+        self._route(number, self._guarded(stage.operator, batch, port))
+
+    def _guarded(self, operator: Operator, batch: Batch, port: int) -> Iterable[Batch]:
+        try:
+            yield from operator.on_batch(batch, port)
+        except OperatorFailed:
+            raise
+        except Exception as error:
+            raise OperatorFailed(operator.id, error) from error
+
+    def _route(self, number: int, batches: Iterable[Batch]) -> None:
+        stage = self.stages[number]
+        for batch in batches:
+            if not batch:
+                continue
+            if batch.port == DEAD:
+                self.outputs.dead(batch.frame)
+                continue
+            stage.operator.account.emitted += len(batch)
+            if batch.port == LATE:
+                self.outputs.late(stage.operator.id, stage.topics, batch.frame)
+            for reader, port in stage.readers.get(batch.port, ()):
+                self._run(reader, batch, port)
+
+    def snapshot(self, *, full: bool = False) -> dict[str, StateDelta]:
+        """The state changes of all stateful operators since the last snapshot, or all of their state."""
+        deltas = {stage.operator.id: stage.operator.snapshot(full=full) for stage in self.stages if stage.stateful}
+        return deltas if full else {name: delta for name, delta in deltas.items() if delta}
+
+    def restore(self, states: Mapping[str, State]) -> None:
+        """Gives operators back their state; called once, before the first row."""
+        for stage in self.stages:
+            if stage.operator.id in states:
+                stage.operator.restore(states[stage.operator.id])
+
+    def accounts(self) -> dict[str, Account]:
+        """Where the input rows of each operator went."""
+        return {stage.operator.id: stage.operator.account for stage in self.stages}
+
+    def close(self) -> None:
+        """Closes all operators; the first error is raised after the last close."""
+        errors: list[Exception] = []
+        for stage in self.stages:
+            try:
+                stage.operator.close()
+            except Exception as error:
+                logger.exception("closing operator %s failed", stage.operator.id)
+                errors.append(error)
+        if errors:
+            raise errors[0]

@@ -1,0 +1,98 @@
+"""The first operator of each source: event time, its watermark, and what is wrong with timestamps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from thalweg.streams.batch import DEAD, INGESTED, PARTITION, SOURCE, TIMESTAMP, WATERMARK, Batch
+from thalweg.streams.engine.dead_letters import RowError, dead_letters
+from thalweg.streams.engine.timestamps import to_milliseconds
+from thalweg.streams.operator import Operator
+from thalweg.streams.watermarks import PartitionWatermarks
+
+
+class SourceStage(Operator):
+    """Gives each row its event time (`__ts`) and the watermark of its partition just before it (`__wm`).
+
+    Rows without a readable timestamp, and rows more than `max_ahead` ms ahead of the job's clock, are dead letters: they
+    do not move the watermark. `received` counts rows and what the source could not decode.
+    """
+
+    def __init__(
+        self,
+        operator_id: str,
+        *,
+        topic: str,
+        timestamp: pl.Expr | None,
+        unit: str = "ms",
+        max_ahead: int | None = None,
+        source_index: int | None = None,
+    ) -> None:
+        super().__init__(operator_id)
+        self.topic = topic
+        self.unit = unit
+        self.max_ahead = max_ahead
+        self.source_index = source_index
+        self.watermarks = PartitionWatermarks([0], 0)
+        """Set by whoever runs the plan, who knows the partitions."""
+        self.rows_carry_watermarks = True
+        self._timestamp = timestamp
+        self._reads = frozenset(timestamp.meta.root_names()) if timestamp is not None else frozenset()
+
+    def on_dead(self, letters: pl.DataFrame) -> Iterable[Batch]:
+        """Books what the source could not decode."""
+        self.account.received += letters.height
+        self.account.dead += letters.height
+        yield Batch(letters, DEAD)
+
+    def on_batch(self, batch: Batch, port: int = 0) -> Iterable[Batch]:
+        """Stamps the rows."""
+        frame = batch.frame
+        self.account.received += frame.height
+        raw = self._raw(frame)
+        stamps = to_milliseconds(raw, self.unit)
+        good = stamps.is_not_null()
+        if self.max_ahead is not None:
+            good = good & (stamps <= self.clock + self.max_ahead).fill_null(False)
+        if not good.all():
+            bad = (~good).arg_true()
+            self.account.dead += bad.len()
+            yield Batch(self._letters(frame[bad], raw.gather(bad), stamps.gather(bad)), DEAD)
+            frame, stamps = frame.filter(good), stamps.filter(good)
+        self.account.passed += frame.height
+        if frame.height:
+            yield Batch(frame.with_columns(self._stamped(frame, stamps)))
+
+    def _raw(self, frame: pl.DataFrame) -> pl.Series:
+        if self._timestamp is None:
+            return frame.get_column(TIMESTAMP)
+        if not self._reads.issubset(frame.columns):
+            return pl.Series("raw", [None], dtype=pl.Int64).new_from_index(0, frame.height)
+        return frame.select(raw=self._timestamp).get_column("raw")
+
+    def _stamped(self, frame: pl.DataFrame, stamps: pl.Series) -> list[pl.Series | pl.Expr]:
+        times = stamps.rechunk().to_numpy(writable=True)
+        partitions = frame.get_column(PARTITION).rechunk().to_numpy(writable=True)
+        own = self.watermarks.assign(times, partitions, self.clock)
+        columns: list[pl.Series | pl.Expr] = [stamps.alias(TIMESTAMP)]
+        if self.rows_carry_watermarks:
+            columns.append(pl.Series(WATERMARK, own))
+        if self.source_index is not None:
+            columns.append(pl.lit(self.source_index, pl.Int16).alias(SOURCE))
+        return columns
+
+    def _letters(self, rows: pl.DataFrame, raw: pl.Series, stamps: pl.Series) -> pl.DataFrame:
+        errors: list[RowError] = []
+        for row, (value, stamp) in enumerate(zip(raw, stamps, strict=True)):
+            if value is None:
+                errors.append((row, "MissingTimestamp", "the event has no timestamp", {}))
+            elif stamp is None:
+                errors.append((row, "UnreadableTimestamp", f"{value!r} is not a timestamp (unit {self.unit})", {}))
+            else:
+                ahead = stamp - self.clock
+                message = f"{ahead} ms ahead of the clock; max_ahead is {self.max_ahead} ms"
+                errors.append((row, "TimestampTooFarAhead", message, {"timestamp": stamp, "ahead_ms": ahead}))
+        ingested = [pl.col(INGESTED).alias(TIMESTAMP)] if INGESTED in rows.columns else []
+        return dead_letters(rows.with_columns(ingested), errors, self.id, [self.topic])
