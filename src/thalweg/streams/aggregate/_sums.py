@@ -1,4 +1,4 @@
-"""Numba kernel for compensated sums. Imported on first use: `import thalweg` does not load Numba."""
+"""Numba kernels for compensated sums and ranks. Imported on first use: `import thalweg` does not load Numba."""
 
 from __future__ import annotations
 
@@ -47,3 +47,31 @@ def compensated(high: Float64s, low: Float64s, lengths: npt.NDArray[np.int64]) -
         else:
             sums[g] = total
     return sums, corrections
+
+
+@njit(  # type: ignore[untyped-decorator]
+    "int64[::1](Array(int64, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True),"
+    " Array(int64, 1, 'C', readonly=True))",
+    nogil=True,
+    cache=True,
+)
+def row_of_rank(
+    counts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """For each run of `lengths[g]` counted rows: the first row at which the counts add up to more than `ranks[g]`."""
+    rows = np.zeros(len(lengths), dtype=np.int64)
+    start = 0
+    for g in range(len(lengths)):
+        stop = start + lengths[g]
+        if lengths[g] < 1 or stop > len(counts) or g >= len(ranks):
+            raise ValueError("run out of bounds")
+        seen = 0
+        row = start
+        while row < stop - 1:
+            seen += counts[row]
+            if seen > ranks[g]:
+                break
+            row += 1
+        rows[g] = row
+        start = stop
+    return rows

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import polars as pl
 
 from thalweg.errors import ConfigurationError
-from thalweg.streams.aggregate.monoid import Input, Itemised
+from thalweg.streams.aggregate.monoid import Input, Itemised, ItemRows
 from thalweg.streams.aggregate.parts import Rows
 
 _LARGEST = math.log(1.7976931348623157e308)
@@ -55,15 +57,15 @@ class Quantile(Itemised):
         signed = pl.when(value < 0).then(-magnitude).otherwise(magnitude)
         return pl.when(value.is_not_nan()).then(signed).cast(pl.Int32)
 
-    def finish(self, item: str, present: frozenset[str]) -> pl.Expr:
-        counts, bucket = pl.col(self.rows.name), pl.col(item)
-        rank = (self.q * (counts.sum() - 1)).floor()
-        chosen = bucket.filter(counts.cum_sum() > rank).first()
-        magnitude = chosen.abs()
-        # The middle of the bucket in the sense of relative error: 2 g**i / (g + 1).
-        middle = ((magnitude - self._shift) * self._log_gamma).exp() * (1 - self.error)
-        sized = pl.when(magnitude >= self._infinity).then(math.inf).when(magnitude == 0).then(0.0).otherwise(middle)
-        return pl.when(chosen < 0).then(-sized).otherwise(sized)
+    def finish(self, rows: ItemRows) -> pl.Series:
+        places = _places(rows, rows.parts[self.rows.name], self.q)
+        bucket = rows.items.to_numpy()[_at_rank(rows, rows.parts[self.rows.name], np.floor(places))]
+        # The middle of a bucket in the sense of relative error: 2 g**i / (g + 1).
+        index = np.abs(bucket.astype(np.float64)) - self._shift
+        with np.errstate(over="ignore"):
+            middle = np.exp(index * self._log_gamma) * (1 - self.error)
+        size = np.where(bucket == 0, 0.0, np.where(np.abs(bucket) >= self._infinity, np.inf, middle))
+        return pl.Series(np.where(bucket < 0, -size, size))
 
 
 class ExactQuantile(Itemised):
@@ -92,13 +94,15 @@ class ExactQuantile(Itemised):
         # Adding 0.0 makes -0.0 and 0.0 one value.
         return (pl.col(self.item.column).cast(pl.Float64) + 0.0).fill_nan(None)
 
-    def finish(self, item: str, present: frozenset[str]) -> pl.Expr:
-        counts, values = pl.col(self.rows.name), pl.col(item)
-        place = self.q * (counts.sum() - 1)
-        below = values.filter(counts.cum_sum() > place.floor()).first()
-        above = values.filter(counts.cum_sum() > place.ceil()).first()
-        share = place - place.floor()
-        return pl.when(below == above).then(below).otherwise(below * (1 - share) + above * share)
+    def finish(self, rows: ItemRows) -> pl.Series:
+        counts, values = rows.parts[self.rows.name], rows.items.to_numpy()
+        places = _places(rows, counts, self.q)
+        whole = np.floor(places)
+        below = values[_at_rank(rows, counts, whole)]
+        above = values[_at_rank(rows, counts, np.ceil(places))]
+        share = places - whole
+        with np.errstate(invalid="ignore"):
+            return pl.Series(np.where(below == above, below, below * (1 - share) + above * share))
 
 
 class Distinct(Itemised):
@@ -119,5 +123,18 @@ class Distinct(Itemised):
         column = pl.col(self.item.column)
         return column + 0.0 if values.dtype.is_float() else column
 
-    def finish(self, item: str, present: frozenset[str]) -> pl.Expr:
-        return pl.len().cast(pl.Int64)
+    def finish(self, rows: ItemRows) -> pl.Series:
+        return pl.Series(rows.lengths)
+
+
+def _places(rows: ItemRows, counts: pl.Series, q: float) -> Any:
+    """Per key the place q * (n - 1) of the quantile among its n samples."""
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(rows.lengths)[:-1]])
+    return q * (np.add.reduceat(counts.to_numpy(), starts) - 1)
+
+
+def _at_rank(rows: ItemRows, counts: pl.Series, ranks: Any) -> Any:
+    """Per key the row that holds the sample of a rank (from 0)."""
+    from thalweg.streams.aggregate._sums import row_of_rank
+
+    return row_of_rank(counts.to_numpy(), rows.lengths, ranks.astype(np.int64))

@@ -11,9 +11,11 @@ per key and item (a log-bucket, a distinct value). Aggregates that need the same
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 
@@ -97,6 +99,18 @@ class Scalar(Aggregate):
         """The result from the parts' columns; `present` are the columns there are."""
 
 
+@dataclass(frozen=True, slots=True)
+class ItemRows:
+    """The rows of an itemised table, key after key, within a key sorted by item.
+
+    Key g has `lengths[g]` rows (at least one); `items` and each of `parts` have all rows.
+    """
+
+    items: pl.Series
+    parts: Mapping[str, pl.Series]
+    lengths: npt.NDArray[np.int64]
+
+
 class Itemised(Aggregate):
     """Keeps rows (key, item, parts): sketches, distinct values. Aggregates of equal `table` share the rows."""
 
@@ -110,8 +124,8 @@ class Itemised(Aggregate):
         """The item that each event falls into, over column `item.column`; null: none."""
 
     @abstractmethod
-    def finish(self, item: str, present: frozenset[str]) -> pl.Expr:
-        """An aggregation over the rows of a key, sorted by column `item`. A key without rows gets null, or `empty`."""
+    def finish(self, rows: ItemRows) -> pl.Series:
+        """One result per key that has rows. A key without rows gets `empty`."""
 
     dtype: pl.DataType
     """Of the result."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
-from thalweg.streams.aggregate.monoid import Aggregate, Itemised, Part, Scalar, unique_inputs
+from thalweg.streams.aggregate.monoid import Aggregate, Itemised, ItemRows, Part, Scalar, unique_inputs
 
 ITEM = "__item"
 """The item column of an itemised table."""
@@ -93,7 +93,7 @@ class AggregatePlan:
             *(one.finish(present).alias(name) for name, one in self.aggregates.items() if isinstance(one, Scalar)),
         )
         for table, rows in zip(self.tables[1:], merged[1:], strict=True):
-            if rows is None:
+            if rows is None or not rows.height:
                 nothing = [pl.lit(one.empty, dtype=one.dtype).alias(name) for name, one in table.items]
                 result = result.with_columns(nothing)
             else:
@@ -108,12 +108,18 @@ def _settle(rows: pl.DataFrame, parts: Sequence[Part]) -> pl.DataFrame:
 
 
 def _join_items(result: pl.DataFrame, table: Table, rows: pl.DataFrame, group: Sequence[str]) -> pl.DataFrame:
-    present = frozenset(rows.columns)
-    found = (
-        rows.sort(ITEM)
-        .group_by(group, maintain_order=False)
-        .agg([one.finish(ITEM, present).alias(name) for name, one in table.items])
+    names = [name for part in table.parts for name in rows.columns if name == part.name]
+    keys = rows.sort(ITEM).group_by(group).agg(pl.col(ITEM, *names))
+    grouped = ItemRows(
+        items=_flat(keys[ITEM]),
+        parts={name: _flat(keys[name]) for name in names},
+        lengths=keys[ITEM].list.len().cast(pl.Int64).to_numpy(),
     )
+    found = keys.select(*group).with_columns([one.finish(grouped).alias(name) for name, one in table.items])
     joined = result.join(found, on=list(group), how="left", nulls_equal=True)
     filled = [pl.col(name).fill_null(one.empty) for name, one in table.items if one.empty is not None]
     return joined.with_columns(filled) if filled else joined
+
+
+def _flat(lists: pl.Series) -> pl.Series:
+    return lists.explode(empty_as_null=False)

@@ -85,22 +85,23 @@ class AlignedWindowOperator(WindowOperator):
             end: pl.Expr = pl.lit(window.slice_end(earliest), dtype=pl.Int64)
             first: pl.Expr = pl.lit(window.first_end(earliest), dtype=pl.Int64)
         else:
-            past = (time - window.offset) % window.slide
-            ahead = pl.lit(window.slide, dtype=pl.Int64)
+            start = (time - window.offset) // window.slide * window.slide + window.offset
+            ahead: pl.Expr = pl.lit(window.slide, dtype=pl.Int64)
             if window.remainder:
-                ahead = pl.when(past < window.remainder).then(window.remainder).otherwise(ahead)
-            end, first = time - past + ahead, self._first_end(time)
+                ahead = pl.when(time - start < window.remainder).then(window.remainder).otherwise(ahead)
+            end, first = start + ahead, self._first_end(time)
         return [end.alias(SLICE), first.alias(FIRST)] if self._overlapping else [end.alias(SLICE)]
 
     def _first_end(self, time: pl.Expr) -> pl.Expr:
         """As `AlignedWindow.first_end`."""
         window = self.window
-        return time - (time - (window.offset + window.size)) % window.slide + window.slide
+        shift = window.offset + window.size
+        return (time - shift) // window.slide * window.slide + (shift + window.slide)
 
     def _last_end(self) -> pl.Expr:
         """As `AlignedWindow.last_end`, of the event time."""
         window, time = self.window, pl.col(TIMESTAMP)
-        return time - (time - window.offset) % window.slide + window.size
+        return (time - window.offset) // window.slide * window.slide + (window.offset + window.size)
 
     def _absorb(self, events: pl.DataFrame) -> None:
         self.account.absorbed += events.height
