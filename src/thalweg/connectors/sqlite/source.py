@@ -1,0 +1,204 @@
+"""Reads one topic of the embedded log for a job."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from thalweg.connectors.dead_records import dead_records
+from thalweg.connectors.sqlite.codec import Chunk, to_raw
+from thalweg.connectors.sqlite.topics import Topic, Topics
+from thalweg.errors import ConfigurationError, ConnectorError
+from thalweg.records import Decoder, RawRecords
+from thalweg.streams.batch import INGESTED, OFFSET, PARTITION, TIMESTAMP
+from thalweg.streams.connector import JobSettings, SourceBatch
+
+log = logging.getLogger("thalweg.sqlite")
+
+_STEPS = ((0.1, 0.001), (2.0, 0.003))  # silent for up to so many seconds: look that often for other processes' writes
+_SLOWEST = 0.005
+
+
+class SqliteSource:
+    """`Source` over the embedded log. All partitions belong to the one worker.
+
+    Args:
+        topics: through a connection of the source's own.
+        topic: what to read.
+        decoder: turns the records into columns.
+        job: gives the start setting and the clock.
+        broker_timestamps: add the records' time as `__ts`.
+        on_trimmed: what to do when retention has removed events before the job read them: "error" (the job stops and
+            says so) or "skip" (it goes on with the oldest there is, and logs how many are gone).
+    """
+
+    def __init__(
+        self,
+        topics: Topics,
+        topic: str,
+        decoder: Decoder,
+        job: JobSettings,
+        *,
+        broker_timestamps: bool = False,
+        on_trimmed: str = "error",
+    ) -> None:
+        if job.start not in ("earliest", "latest"):
+            raise ConfigurationError(f'start is {job.start!r}; use "earliest" or "latest"')
+        self.topic = topic
+        self._topics = topics
+        self._decoder = decoder
+        self._job = job
+        self._clock = job.clock or _wall_clock
+        self._broker_timestamps = broker_timestamps
+        self._on_trimmed = on_trimmed
+        self._positions: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+        self._pending: dict[int, Chunk] = {}
+        self._woken = threading.Event()
+        self._turn = 0
+
+    def open(self) -> Sequence[int]:
+        ends = self._topics.ends(self._find())
+        self._positions = {p: (end if self._job.start == "latest" else start) for p, (start, end) in ends.items()}
+        self._ends = {p: end for p, (_, end) in ends.items()}
+        self._pending.clear()
+        return sorted(ends)
+
+    def seek(self, positions: Mapping[int, int]) -> None:
+        for partition, position in positions.items():
+            if partition not in self._positions:
+                raise ConnectorError(
+                    f"topic {self.topic!r} has no partition {partition}, but the job's last commit names it; "
+                    "was the log replaced?"
+                )
+            if position > self._ends[partition]:
+                raise ConnectorError(
+                    f"topic {self.topic!r}, partition {partition} ends at offset {self._ends[partition]}, but the "
+                    f"job's last commit is at {position}; was the log replaced?"
+                )
+            self._positions[partition] = position
+            self._pending.pop(partition, None)
+
+    def poll(self, max_rows: int, timeout_ms: int) -> SourceBatch | None:
+        started = time.monotonic()
+        signal = self._topics.database.signal
+        while not self._woken.is_set():
+            # Both are read before the log is, so that nothing that comes in between is slept through.
+            seen, version = signal.version, self._topics.database.data_version()
+            if chunks := self._take(max_rows):
+                return self._decode(chunks)
+            if not self._wait(seen, version, started, timeout_ms / 1000):
+                return None
+        self._woken.clear()
+        return None
+
+    def _wait(self, seen: int, version: int, started: float, timeout: float) -> bool:
+        """Sleeps until something was written; False when the time is up."""
+        database = self._topics.database
+        while not self._woken.is_set():
+            silent = time.monotonic() - started
+            if silent >= timeout:
+                return False
+            step = next((pause for until, pause in _STEPS if silent < until), _SLOWEST)
+            database.signal.wait(seen, min(step, timeout - silent))
+            if database.signal.version != seen or database.data_version() != version:
+                return True
+        return True
+
+    def _take(self, max_rows: int) -> list[Chunk]:
+        """Up to `max_rows` records: the same share of each partition first, so that their times advance together."""
+        ends = self._topics.ends(self._find())
+        self._ends = {p: end for p, (_, end) in ends.items()}
+        ready = [p for p in ends if p in self._positions and self._positions[p] < self._ends[p]]
+        if not ready:
+            return []
+        self._turn += 1
+        first = self._turn % len(ready)
+        share = max(1, max_rows // len(ready))
+        chunks: list[Chunk] = []
+        missing = max_rows
+        for partition in ready[first:] + ready[:first]:
+            if missing <= 0:
+                break
+            taken = self._take_from(partition, min(share, missing), ends[partition][0])
+            missing -= sum(map(len, taken))
+            chunks += taken
+        return chunks
+
+    def _take_from(self, partition: int, limit: int, log_start: int) -> list[Chunk]:
+        position = self._positions[partition]
+        chunk = self._pending.pop(partition, None)
+        if chunk is None and position < log_start:
+            position = self._skip_trimmed(partition, position, log_start)
+        chunks = [chunk] if chunk else self._topics.fetch(self._find(), partition, position, limit)
+        if chunks and int(chunks[0].offset[0]) > position:  # trimmed between the two reads
+            position = self._skip_trimmed(partition, position, int(chunks[0].offset[0]))
+        surplus = sum(map(len, chunks)) - limit
+        if surplus > 0:
+            last = chunks[-1]
+            self._pending[partition] = last.slice(len(last) - surplus)
+            chunks[-1] = last.slice(0, len(last) - surplus)
+        if chunks:
+            position = int(chunks[-1].offset[-1]) + 1
+        self._positions = {**self._positions, partition: position}
+        return chunks
+
+    def _skip_trimmed(self, partition: int, position: int, log_start: int) -> int:
+        gone = (
+            f"topic {self.topic!r}, partition {partition}: retention removed {log_start - position} events "
+            f"(offsets {position} to {log_start - 1}) before the job read them"
+        )
+        if self._on_trimmed == "error":
+            raise ConnectorError(f"{gone}; raise the topic's retention, or go on without them by on_trimmed='skip'")
+        log.warning("%s; going on with the oldest there is", gone)
+        return log_start
+
+    def _decode(self, chunks: list[Chunk]) -> SourceBatch:
+        raw = to_raw(self.topic, chunks)
+        now = self._clock()
+        decoded = self._decoder.decode(raw)
+        rows: slice | np.ndarray[tuple[int], np.dtype[np.int64]] = slice(None) if decoded.rows is None else decoded.rows
+        origin = [
+            pl.Series(PARTITION, raw.partition[rows], dtype=pl.Int32),
+            pl.Series(OFFSET, raw.offset[rows], dtype=pl.Int64),
+            pl.Series(INGESTED, np.full(len(raw.offset[rows]), now, dtype=np.int64)),
+        ]
+        if self._broker_timestamps:
+            origin.append(pl.Series(TIMESTAMP, raw.timestamp[rows], dtype=pl.Int64))
+        frame = decoded.frame.with_columns(origin) if decoded.frame.width else pl.DataFrame(origin)
+        batch = SourceBatch(frame, dead_records(raw, decoded.errors), _moved(raw), len(raw))
+        raw.release()
+        return batch
+
+    def caught_up(self) -> frozenset[int]:
+        ends, positions = self._ends, self._positions
+        return frozenset(p for p, position in positions.items() if position >= ends[p])
+
+    def lag(self) -> Mapping[int, int]:
+        ends, positions = self._ends, self._positions
+        return {p: max(0, ends[p] - position) for p, position in positions.items()}
+
+    def wake(self) -> None:
+        self._woken.set()
+        self._topics.database.signal.notify()
+
+    def close(self) -> None:
+        self._topics.database.close()
+
+    def _find(self) -> Topic:
+        return self._topics.find(self.topic)
+
+
+def _moved(raw: RawRecords) -> dict[int, int]:
+    """The next offset of each partition in it: offsets ascend within a partition."""
+    last = len(raw) - 1 - np.unique(raw.partition[::-1], return_index=True)[1]
+    return {int(raw.partition[row]): int(raw.offset[row]) + 1 for row in last}
+
+
+def _wall_clock() -> int:
+    return time.time_ns() // 1_000_000
