@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import polars as pl
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
 from thalweg.streams.checkpoints import CheckpointConfig
-from thalweg.streams.connector import Guarantee
+from thalweg.streams.connector import Broker, Guarantee, JobSettings, open_broker
 from thalweg.streams.engine.timestamps import UNITS
 from thalweg.streams.plan.functions import check_columns, compile_for
 from thalweg.streams.plan.graph import Plan, resolve
@@ -23,6 +25,9 @@ from thalweg.streams.watermarks import WatermarkGenerator
 
 if TYPE_CHECKING:
     from thalweg.expressions import CompiledFunction
+    from thalweg.streams.engine.runner import Runner
+    from thalweg.streams.engine.session import SessionSettings
+    from thalweg.streams.engine.status import JobStatus
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -32,7 +37,8 @@ class App:
 
     Args:
         name: letters, digits, `.`, `_`, `-`; without one, the name of the running script.
-        broker: `sqlite:///file.db` (the embedded log) or `kafka://host:9092[,host:port…]`.
+        broker: `sqlite:///file.db` (the embedded log), `kafka://host:9092[,host:port…]`, or an open `Broker`, which
+            stays the caller's to close.
         guarantee: "exactly-once" or "at-least-once".
         checkpoint: how often a full snapshot supersedes the state deltas.
         commit_interval: how often progress is committed; it bounds the latency of exactly-once output.
@@ -46,7 +52,7 @@ class App:
         self,
         name: str | None = None,
         *,
-        broker: str = "sqlite:///data.db",
+        broker: str | Broker = "sqlite:///data.db",
         guarantee: Guarantee | str = Guarantee.EXACTLY_ONCE,
         checkpoint: CheckpointConfig | None = None,
         commit_interval: Duration = "50ms",
@@ -58,7 +64,9 @@ class App:
         self.name = name if name is not None else script_name()
         if not _NAME.fullmatch(self.name):
             raise ConfigurationError(f"app name {self.name!r}: use letters, digits, '.', '_' and '-'")
-        self.broker_url = broker
+        if broker_settings and not isinstance(broker, str):
+            raise ConfigurationError(f"settings {', '.join(broker_settings)}: give them to the broker, which is open")
+        self.broker = broker
         self.broker_settings = broker_settings
         self.guarantee = _guarantee(guarantee)
         self.checkpoint = checkpoint or CheckpointConfig()
@@ -70,6 +78,10 @@ class App:
             raise ConfigurationError(f"max_batch_rows is {max_batch_rows}; it must be at least 1")
         self.max_batch_rows = max_batch_rows
         self.forget_state = tuple(forget_state)
+        self._lock = threading.Lock()
+        self._stop_requested = threading.Event()
+        self._running = False
+        self._runner: Runner | None = None
         self._nodes: list[Node] = []
         self._sources: dict[str, tuple[SourceNode, dict[str, Any]]] = {}
 
@@ -138,11 +150,86 @@ class App:
         """The plan as a tree: what runs vectorised, what per row and why, what fuses, keys and modes."""
         from thalweg.streams.plan.explain import explain
 
-        return explain(self.plan(), title=f"{self.name} · {self.guarantee} · {self.broker_url}")
+        return explain(self.plan(), title=f"{self.name} · {self.guarantee} · {self.broker if isinstance(self.broker, str) else type(self.broker).__name__}")
 
     def to_json(self) -> dict[str, Any]:
         """The plan as a graph of plain data."""
         return {"name": self.name, **self.plan().to_json()}
+
+    # -- running
+
+    def run(
+        self,
+        *,
+        seconds: float | None = None,
+        until_caught_up: bool = False,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        """Runs the job until it is stopped; blocks.
+
+        It ends cleanly (the batch finished, the last epoch committed) on `stop()`, on SIGINT or SIGTERM where this is
+        the main thread, after `seconds`, or, with `until_caught_up`, when everything that the broker had is processed.
+
+        Args:
+            seconds: how long to run at most.
+            until_caught_up: end when all sources are read to their end.
+            clock: the job's clock, ms UTC; the wall clock where not given.
+
+        Raises:
+            PlanError: the plan can't run.
+            ConnectorError: the broker refused, or another instance took over (`FencedError`).
+            StateError: the last commit can't be read.
+            OperatorFailed: an operator or a subscriber raised; its epoch is not committed.
+        """
+        from thalweg.streams.engine.runner import Runner, stopped_by_signals, wall_clock
+
+        plan = self.plan()
+        with self._lock:
+            if self._runner is not None and self._running:
+                raise ConfigurationError(f"app {self.name!r} is running already")
+            self._running = True
+        broker: Broker | None = None
+        try:
+            opened = self.broker if not isinstance(self.broker, str) else None
+            if opened is None:
+                opened = broker = open_broker(str(self.broker), **self.broker_settings)
+            runner = Runner(plan, opened, self._session_settings(), clock or wall_clock)
+            self._runner = runner
+            if self._stop_requested.is_set():
+                runner.stop()
+            with stopped_by_signals(self.stop):
+                runner.run(seconds=seconds, until_caught_up=until_caught_up)
+        finally:
+            self._running = False
+            self._stop_requested.clear()
+            if broker is not None:
+                broker.close()
+
+    def stop(self) -> None:
+        """Asks the running job to end cleanly; from any thread, also while it is starting."""
+        self._stop_requested.set()
+        if self._runner is not None:
+            self._runner.stop()
+
+    def status(self) -> JobStatus:
+        """The job as it was within the last tenth of a second; from any thread."""
+        from thalweg.streams.engine.status import JobStatus
+
+        if self._runner is None:
+            return JobStatus(self.name, "new", str(self.guarantee))
+        return self._runner.status()
+
+    def _session_settings(self) -> SessionSettings:
+        from thalweg.streams.engine.session import SessionSettings
+
+        return SessionSettings(
+            job=JobSettings(self.name, guarantee=self.guarantee),
+            commit_interval=self.commit_interval,
+            checkpoint=self.checkpoint,
+            max_batch_rows=self.max_batch_rows,
+            late_to_dead_letters=self.late_events == "dead-letter",
+            forget_state=self.forget_state,
+        )
 
     # -- called by DataStream
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -11,10 +12,11 @@ from thalweg.errors import ConfigurationError
 from thalweg.records import DEAD_LETTER_SCHEMA
 from thalweg.streams.app import App
 from thalweg.streams.batch import CHANGE, INGESTED, MAX_TIME, OFFSET, PARTITION, RESERVED, TIMESTAMP
-from thalweg.streams.connector import SinkWrite
+from thalweg.streams.connector import SinkWrite, StateRecord
 from thalweg.streams.engine.dataflow import Dataflow
 from thalweg.streams.engine.dead_letters import late_letters
 from thalweg.streams.engine.lower import lower
+from thalweg.streams.engine.state_codec import encode, merge
 from thalweg.streams.operator import Account
 from thalweg.streams.plan.graph import Plan, resolve
 from thalweg.streams.plan.node import Node
@@ -62,6 +64,7 @@ class TestDriver:
         self._whole_app = isinstance(targets[0], App)
         self._app = targets[0] if isinstance(targets[0], App) else targets[0].app
         self.plan = self._resolve(targets)
+        self._outputs = _Kept()
         self._start()
 
     def _resolve(self, targets: Iterable[DataStream | App]) -> Plan:
@@ -88,7 +91,6 @@ class TestDriver:
         return node.mode(tuple(self._mode_of(upstream) for upstream in node.inputs))
 
     def _start(self) -> None:
-        self._outputs = _Kept()
         self.dataflow: Dataflow = lower(self.plan, self._outputs, job_name=self._app.name)
         self._offsets: dict[tuple[str, int], int] = {}
         for source in self.plan.sources:
@@ -185,9 +187,27 @@ class TestDriver:
 
     # -- crash and recovery
 
-    def snapshot(self, *, full: bool = False) -> list[Any]:
-        """What a commit would write now, in wire form: progress and state changes since the last snapshot."""
-        raise NotImplementedError
+    def snapshot(self, *, full: bool = False) -> Snapshot:
+        """What a commit would write now, in wire form: progress, and the state changes since the last snapshot."""
+        deltas = self.dataflow.snapshot(full=full)
+        records = [record for name, delta in deltas.items() for record in encode(name, delta, self._partitions)]
+        progress = {s.topic: self.dataflow.source(s.topic).watermarks.committed() for s in self.plan.sources}
+        return Snapshot(records, progress, dict(self._offsets), self.clock)
+
+    def restore(self, *snapshots: Snapshot) -> None:
+        """Forgets everything since and goes on from snapshots, in the order in which they were taken: a crash.
+
+        What was put out and not yet read by `output()` is kept, as a committed output would be; so take the snapshot
+        where a commit would be.
+        """
+        self._start()
+        self.dataflow.restore(merge(r for snapshot in snapshots for r in snapshot.records).of_operators())
+        if snapshots:
+            last = snapshots[-1]
+            self.clock, self._offsets = last.clock, dict(last.offsets)
+            for topic, largest in last.progress.items():
+                self.dataflow.source(topic).watermarks.restore(largest)
+        self._advance()
 
     # -- helpers
 
@@ -233,6 +253,17 @@ class TestDriver:
         if len(names) != 1:
             raise ConfigurationError(f"which output? There are {', '.join(names) or 'none'}")
         return names[0]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What one commit keeps of a driver."""
+
+    records: list[StateRecord]
+    progress: dict[str, dict[int, int]]
+    """Per topic and partition the largest timestamp."""
+    offsets: dict[tuple[str, int], int]
+    clock: int
 
 
 class _Kept:

@@ -35,13 +35,13 @@ class Stage:
     inputs: list[int] = field(default_factory=list)
     """The stage numbers that it reads."""
     stateful: bool = False
-    seen: Watermark = Watermark(MIN_TIME, 0)
+    seen: Watermark = field(default_factory=lambda: Watermark(MIN_TIME, 0))
     """The last watermark given to the operator."""
-    gives: Watermark = Watermark(MIN_TIME, 0)
+    gives: Watermark = field(default_factory=lambda: Watermark(MIN_TIME, 0))
     """The last watermark that its readers may see."""
     idle: bool = False
-    busy_ns: int = 0
     batches: int = 0
+    emitted: int = 0
 
 
 class Dataflow:
@@ -124,7 +124,8 @@ class Dataflow:
             if batch.port == DEAD:
                 self.outputs.dead(batch.frame)
                 continue
-            stage.operator.account.emitted += len(batch)
+            stage.emitted += len(batch)
+            stage.operator.account.emitted = stage.emitted
             if batch.port == LATE:
                 self.outputs.late(stage.operator.id, stage.topics, batch.frame)
             for reader, port in stage.readers.get(batch.port, ()):

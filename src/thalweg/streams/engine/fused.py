@@ -19,7 +19,7 @@ class Fused(Operator):
     def __init__(self, operator_id: str, steps: Sequence[Step], context: OperatorContext) -> None:
         super().__init__(operator_id)
         self.topics = topics_of(context)
-        self.stages = _stages(steps)
+        self.stages = _stages([step for step in steps if not step.changes_nothing])
 
     def on_batch(self, batch: Batch, port: int = 0) -> Iterable[Batch]:
         """Transforms the rows; those that a per-row function failed on leave as dead letters."""

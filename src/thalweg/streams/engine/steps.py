@@ -21,6 +21,8 @@ class Step(ABC):
     """One stateless step: part of a lazy query, or, where a function runs per row, a pass of its own."""
 
     vectorised: bool
+    changes_nothing = False
+    """The step only says something about the rows (their key)."""
 
     def lazily(self, query: pl.LazyFrame, reserved: Sequence[str]) -> pl.LazyFrame:
         """Appends the step to a query whose frame has these reserved columns."""
@@ -57,6 +59,7 @@ class ColumnsStep(Step):
     def __init__(self, columns: Mapping[str, CompiledFunction], *, keep_others: bool) -> None:
         self.columns = columns
         self.keep_others = keep_others
+        self.changes_nothing = keep_others and not columns
         self.vectorised = all(function.vectorised for function in columns.values())
         self._exprs = {n: expressions_of(f)[0].alias(n) for n, f in columns.items() if f.vectorised}
         self._frames = RowFrames()

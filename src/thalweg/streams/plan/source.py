@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -27,7 +27,7 @@ class SourceNode(Node):
     timestamp: CompiledFunction | None = None
     """Event time; None: the broker's record time."""
     timestamp_unit: str = "ms"
-    watermark: WatermarkGenerator = WatermarkGenerator(0)
+    watermark: WatermarkGenerator = field(default_factory=WatermarkGenerator)
     format: str = "json"
     max_ahead: int | None = 3_600_000
     idle_timeout: int | None = 1_000

@@ -1,0 +1,101 @@
+"""Reading ahead: one thread per source polls and decodes while the engine computes."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+
+from thalweg.streams.connector import Source, SourceBatch
+
+POLL_MS = 100
+"""How long a poll waits where nothing has come; a stop does not wait for it (`Source.wake`)."""
+
+
+class Prefetcher:
+    """Polls a source into a bounded queue; librdkafka, SQLite and the decoders run without the interpreter lock.
+
+    Args:
+        source: open and at its position.
+        wake: set when something came, when an error did, and at the end.
+        max_rows: the most records that one poll takes.
+        capacity: polling pauses while this many records are queued.
+    """
+
+    def __init__(self, source: Source, wake: threading.Event, *, max_rows: int, capacity: int) -> None:
+        self.source = source
+        self.error: BaseException | None = None
+        self._wake = wake
+        self._max_rows = max_rows
+        self._capacity = capacity
+        self._queue: deque[SourceBatch] = deque()
+        self._queued = 0
+        self._caught_up: frozenset[int] = frozenset()
+        self._lag: Mapping[int, int] = {}
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=f"thalweg-read-{source.topic}", daemon=True)
+
+    def start(self) -> None:
+        """Begins to poll."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; what it has queued stays unprocessed, and so uncommitted."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self.source.wake()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def take(self, max_rows: int) -> list[SourceBatch]:
+        """What has come, oldest first: at least one batch where there is one, further ones up to `max_rows`."""
+        taken: list[SourceBatch] = []
+        rows = 0
+        with self._changed:
+            while self._queue and (not taken or rows + self._queue[0].received <= max_rows):
+                batch = self._queue.popleft()
+                rows += batch.received
+                taken.append(batch)
+            self._queued -= rows
+            self._changed.notify_all()
+        return taken
+
+    @property
+    def queued(self) -> int:
+        """Records read and not yet taken."""
+        return self._queued
+
+    def caught_up(self) -> frozenset[int]:
+        """Partitions read to their end *and* taken to the last record."""
+        with self._changed:
+            return frozenset() if self._queue else self._caught_up
+
+    def lag(self) -> dict[int, int]:
+        """Records between the position and the end, per partition."""
+        return dict(self._lag)
+
+    def _run(self) -> None:
+        try:
+            while self._has_room():
+                batch = self.source.poll(self._max_rows, POLL_MS)
+                caught_up, lag = self.source.caught_up(), self.source.lag()
+                with self._changed:
+                    self._caught_up, self._lag = caught_up, lag
+                    if batch is not None:
+                        self._queue.append(batch)
+                        self._queued += batch.received
+                if batch is not None:
+                    self._wake.set()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._wake.set()
+
+    def _has_room(self) -> bool:
+        """Waits while the queue is full; false when it is time to end."""
+        with self._changed:
+            while self._queued >= self._capacity and not self._stopping:
+                self._changed.wait()
+            return not self._stopping

@@ -1,0 +1,64 @@
+"""Positions, watermarks and epochs of the source partitions: what a commit says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from thalweg.streams.connector import PartitionEpoch, TopicPartition
+
+
+class Progress:
+    """Epochs count per source partition, and only where something changed since its last one.
+
+    Something changed for a partition where its position or its largest timestamp did, where the state partition of its
+    number did, or where rows were put out (these belong to no partition: the first one carries them if no other does).
+    """
+
+    def __init__(
+        self, partitions: Iterable[TopicPartition], committed: Mapping[TopicPartition, PartitionEpoch]
+    ) -> None:
+        self.committed: dict[TopicPartition, PartitionEpoch] = dict(committed)
+        self.partitions = sorted(partitions)
+        self.positions = {tp: epoch.position for tp, epoch in committed.items()}
+
+    def moved(self, topic: str, positions: Mapping[int, int]) -> None:
+        """Notes how far a processed batch has come."""
+        for partition, position in positions.items():
+            self.positions[topic, partition] = position
+
+    def epochs(
+        self, largest: Mapping[TopicPartition, int], state_partitions: Iterable[int], put_out: bool
+    ) -> dict[TopicPartition, PartitionEpoch]:
+        """The next epoch of every partition for which something changed.
+
+        Args:
+            largest: the largest timestamp of each partition.
+            state_partitions: those whose state changed.
+            put_out: whether there is output in this epoch.
+        """
+        touched = self._carriers(state_partitions)
+        changed = [tp for tp in self.partitions if tp in touched or self._differs(tp, largest)]
+        if put_out and not changed:
+            changed = self.partitions[:1]
+        return {tp: self._next(tp, largest) for tp in changed}
+
+    def confirm(self, epochs: Mapping[TopicPartition, PartitionEpoch]) -> None:
+        """Notes that an epoch was handed over; it counts as done, as any failure restarts the job."""
+        self.committed.update(epochs)
+
+    def _carriers(self, state_partitions: Iterable[int]) -> set[TopicPartition]:
+        """The source partitions that carry these state partitions: those of their number, else the first."""
+        carriers: set[TopicPartition] = set()
+        for number in state_partitions:
+            carriers.update([tp for tp in self.partitions if tp[1] == number] or self.partitions[:1])
+        return carriers
+
+    def _differs(self, tp: TopicPartition, largest: Mapping[TopicPartition, int]) -> bool:
+        before = self.committed.get(tp)
+        if before is None:
+            return tp in self.positions
+        return before.position != self.positions.get(tp) or before.max_timestamp != largest[tp]
+
+    def _next(self, tp: TopicPartition, largest: Mapping[TopicPartition, int]) -> PartitionEpoch:
+        before = self.committed.get(tp)
+        return PartitionEpoch(before.epoch + 1 if before else 1, self.positions.get(tp, 0), largest[tp])

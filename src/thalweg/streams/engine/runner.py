@@ -1,0 +1,213 @@
+"""Runs a job: sessions one after the other until it is told to stop, or fails for good."""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from thalweg.errors import ConnectorError, RestartRequired
+from thalweg.streams.batch import MIN_TIME
+from thalweg.streams.connector import Broker
+from thalweg.streams.engine.session import Session, SessionSettings
+from thalweg.streams.engine.status import (
+    CommitStatus,
+    JobStatus,
+    OperatorStatus,
+    Rate,
+    SourceStatus,
+    copy_accounts,
+)
+from thalweg.streams.plan.graph import Plan
+
+logger = logging.getLogger(__name__)
+
+IDLE_WAIT = 0.05
+"""Seconds that the idle loop sleeps at most: processing time and idleness need a look at the clock."""
+STATUS_EVERY = 0.1
+MAX_RESTARTS = 10
+"""Restarts in a row without a commit between them."""
+
+
+def wall_clock() -> int:
+    """Now, ms UTC."""
+    return time.time_ns() // 1_000_000
+
+
+class Runner:
+    """Runs a plan on a broker; `run` blocks, everything else may be called from any thread.
+
+    Args:
+        plan: resolved and checked.
+        broker: not closed by the runner.
+        settings: of the app.
+        clock: the job's clock, ms UTC.
+    """
+
+    def __init__(
+        self, plan: Plan, broker: Broker, settings: SessionSettings, clock: Callable[[], int] = wall_clock
+    ) -> None:
+        self.plan = plan
+        self.settings = settings
+        self._broker = broker
+        self._clock = clock
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._restarts = 0
+        self._in_a_row = 0
+        self._started = time.monotonic()
+        self._next_status = 0.0
+        self._rates = {source.topic: Rate() for source in plan.sources}
+        self._status = JobStatus(settings.job.name, "new", str(settings.job.guarantee))
+
+    def run(self, *, seconds: float | None = None, until_caught_up: bool = False) -> None:
+        """Runs until stopped: by `stop`, after `seconds`, or when everything that the broker had is processed.
+
+        It ends cleanly in each case: the batch is finished, the last epoch is committed.
+
+        Raises:
+            ThalwegError: what stopped the job; nothing of the broken epoch is committed.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        try:
+            while not self._attempt(deadline, until_caught_up):
+                self._back_off()
+        except BaseException as error:
+            self._set_state("failed", error)
+            raise
+
+    def stop(self) -> None:
+        """Asks the job to end cleanly; returns at once."""
+        self._stop.set()
+        self._wake.set()
+
+    def status(self) -> JobStatus:
+        """The job as it was within the last moments."""
+        return self._status
+
+    def _attempt(self, deadline: float | None, until_caught_up: bool) -> bool:
+        """One session; true when the job has ended, false when it is to start again."""
+        session = Session(self.plan, self._broker, self.settings, self._clock, self._wake)
+        self._set_state("starting")
+        try:
+            session.open()
+            self._loop(session, deadline, until_caught_up)
+            self._set_state("stopping")
+            session.finish()
+            self._publish(session, "stopped")
+        except RestartRequired as error:
+            committed = getattr(session, "pipeline", None)
+            self._in_a_row = 0 if committed is not None and committed.figures.count else self._in_a_row
+            if self._in_a_row >= MAX_RESTARTS:
+                raise ConnectorError(f"gave up after {MAX_RESTARTS} restarts without a commit: {error}") from error
+            logger.warning("starting again from the last commit: %s", error)
+            self._set_state("restarting", error)
+            return False
+        finally:
+            session.close()
+        return True
+
+    def _loop(self, session: Session, deadline: float | None, until_caught_up: bool) -> None:
+        self._publish(session, "running")
+        while not self._stop.is_set() and (deadline is None or time.monotonic() < deadline):
+            self._wake.clear()
+            busy = session.step()
+            if time.monotonic() >= self._next_status:
+                self._publish(session, "running")
+            if busy or session.has_queued():
+                continue
+            if until_caught_up and session.caught_up():
+                return
+            self._wake.wait(self._pause(deadline))
+
+    def _pause(self, deadline: float | None) -> float:
+        wait = min(IDLE_WAIT, self.settings.commit_interval / 1000)
+        return wait if deadline is None else max(0.0, min(wait, deadline - time.monotonic()))
+
+    def _back_off(self) -> None:
+        self._restarts += 1
+        self._in_a_row += 1
+        delay = min(10.0, 0.05 * 2**self._in_a_row) * random.uniform(0.5, 1.0)
+        self._stop.wait(delay)
+
+    # -- status
+
+    def _set_state(self, state: str, error: BaseException | None = None) -> None:
+        from dataclasses import replace
+
+        text = f"{type(error).__name__}: {error}" if error is not None else None
+        self._status = replace(self._status, state=state, restarts=self._restarts, error=text)
+
+    def _publish(self, session: Session, state: str) -> None:
+        now = time.monotonic()
+        self._next_status = now + STATUS_EVERY
+        figures = session.pipeline.figures
+        self._status = JobStatus(
+            name=self.settings.job.name,
+            state=state,
+            guarantee=str(self.settings.job.guarantee),
+            uptime_ms=int((now - self._started) * 1000),
+            clock=self._clock(),
+            sources=[self._source(session, topic, now) for topic in session.prefetchers],
+            operators=self._operators(session),
+            commits=CommitStatus(
+                figures.count,
+                figures.last_ms,
+                figures.longest_ms,
+                figures.last_bytes,
+                figures.checkpoints,
+                figures.full_bytes,
+                figures.delta_bytes,
+            ),
+            latency=session.latencies.status(),
+            written=session.outputs.written,
+            dead=session.outputs.dead_rows,
+            late=session.outputs.late_rows,
+            restarts=self._restarts,
+        )
+
+    def _source(self, session: Session, topic: str, now: float) -> SourceStatus:
+        watermarks = session.dataflow.source(topic).watermarks
+        prefetcher = session.prefetchers[topic]
+        received = session.received[topic]
+        return SourceStatus(
+            topic,
+            received,
+            self._rates[topic].at(now, received),
+            None if watermarks.event_time == MIN_TIME else watermarks.event_time,
+            sum(prefetcher.lag().values()),
+            prefetcher.queued,
+            len(watermarks.idle),
+        )
+
+    def _operators(self, session: Session) -> list[OperatorStatus]:
+        accounts = copy_accounts(session.dataflow.accounts())
+        return [
+            OperatorStatus(stage.operator.id, accounts[stage.operator.id], stage.batches, stage.stateful)
+            for stage in session.dataflow.stages
+        ]
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the job cleanly, the second Ctrl-C at once. Only the main thread can arrange that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        logger.info("%s: ending after the last commit", signal.Signals(number).name)
+        stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,356 @@
+"""One attempt of a job: opens everything, goes on from the last commit, processes until told to end or it fails."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from thalweg.errors import ConnectorError, StateError
+from thalweg.streams.batch import INGESTED
+from thalweg.streams.checkpoints import CheckpointConfig
+from thalweg.streams.connector import Broker, Committer, JobSettings, Recovered, Source, SourceBatch, TopicPartition
+from thalweg.streams.engine.checkpointing import Checkpointing
+from thalweg.streams.engine.commits import CommitPipeline, Epoch
+from thalweg.streams.engine.dataflow import Dataflow
+from thalweg.streams.engine.job_outputs import JobOutputs
+from thalweg.streams.engine.lower import lower
+from thalweg.streams.engine.prefetch import Prefetcher
+from thalweg.streams.engine.progress import Progress
+from thalweg.streams.engine.state_codec import StateLog, merge
+from thalweg.streams.engine.status import Latencies
+from thalweg.streams.plan.graph import Plan
+from thalweg.streams.plan.sink import SinkNode
+from thalweg.streams.plan.source import SourceNode
+from thalweg.streams.watermarks import PartitionWatermarks
+
+logger = logging.getLogger(__name__)
+
+TICK_MS = 50
+"""How often operators learn the time while nothing comes."""
+QUEUED_BATCHES = 4
+"""How many full batches a source may be read ahead."""
+PENDING_BATCHES = 8
+"""How many full batches of output may wait for the commit before processing pauses."""
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What a session needs to know of its app."""
+
+    job: JobSettings
+    commit_interval: int
+    checkpoint: CheckpointConfig
+    max_batch_rows: int
+    late_to_dead_letters: bool
+    forget_state: tuple[str, ...]
+    key_groups: int = 128
+
+
+class Session:
+    """The sources, operators and commit pipeline of one attempt.
+
+    Args:
+        plan: what to run.
+        broker: where its topics are.
+        settings: of the app.
+        clock: the job's clock, ms UTC.
+        wake: set whenever there may be something to do.
+    """
+
+    def __init__(
+        self, plan: Plan, broker: Broker, settings: SessionSettings, clock: Callable[[], int], wake: threading.Event
+    ) -> None:
+        self.plan = plan
+        self.settings = settings
+        self.clock = clock
+        self.wake = wake
+        self.latencies = Latencies()
+        self.received = dict.fromkeys((source.topic for source in plan.sources), 0)
+        self._broker = broker
+        self._stack = ExitStack()
+        self._last_commit = 0.0
+        self._last_tick = 0
+        self._emitted = 0
+        self._oldest_ingested: int | None = None
+        self._changed = False
+        self._number = 0
+
+    # -- opening
+
+    def open(self) -> None:
+        """Connects, recovers, and starts to read.
+
+        Raises:
+            ConnectorError, StateError, PlanError: what is wrong, before anything runs.
+        """
+        self._ensure_sinks()
+        sources = {node.topic: self._open_source(node) for node in self.plan.sources}
+        partitions: dict[str, Sequence[int]] = {topic: source.open() for topic, source in sources.items()}
+        owned = [(topic, p) for topic, numbers in partitions.items() for p in numbers]
+        job = self.settings.job
+        job.state_partitions = max((len(numbers) for numbers in partitions.values()), default=1) or 1
+        self.committer: Committer = self._broker.committer(job, list(sources.values()))
+        self._stack.callback(self.committer.close)
+        recovered = self.committer.recover(owned)
+        self.outputs = self._make_outputs()
+        self.dataflow = self._make_dataflow(partitions, recovered)
+        self.progress = Progress(owned, recovered.epochs)
+        self._restore(recovered)
+        for topic, source in sources.items():
+            source.seek({p: e.position for (t, p), e in recovered.epochs.items() if t == topic})
+        self.prefetchers = {topic: self._prefetch(source) for topic, source in sources.items()}
+        self._tick()
+        self._last_commit = time.monotonic()
+
+    def _open_source(self, node: SourceNode) -> Source:
+        from thalweg.formats import open_format
+
+        decoder = open_format(node.format).decoder(
+            node.schema, columns=self.plan.required[node], required=node.required
+        )
+        job = replace(self.settings.job, start=node.start)
+        source = self._broker.source(node.topic, decoder, job, broker_timestamps=node.has_broker_time)
+        self._stack.callback(source.close)
+        return source
+
+    def _ensure_sinks(self) -> None:
+        for node in self.plan.nodes:
+            if isinstance(node, SinkNode):
+                self._broker.ensure_topic(node.topic, node.partitions)
+
+    def _make_outputs(self) -> JobOutputs:
+        from thalweg.formats import open_format
+
+        return JobOutputs(
+            self.committer,
+            self.settings.job.guarantee,
+            ensure_topic=self._broker.ensure_topic,
+            raw_encoder=open_format("raw").encoder(),
+            fallback_topic=self.settings.job.name,
+            late_to_dead_letters=self.settings.late_to_dead_letters,
+        )
+
+    def _make_dataflow(self, partitions: Mapping[str, Sequence[int]], recovered: Recovered) -> Dataflow:
+        dataflow = lower(self.plan, self.outputs, job_name=self.settings.job.name, key_groups=self.settings.key_groups)
+        self._stack.callback(dataflow.close)
+        now = self.clock()
+        for node in self.plan.sources:
+            watermarks = PartitionWatermarks(
+                partitions[node.topic],
+                node.watermark.max_out_of_orderness,
+                idle_timeout=node.idle_timeout,
+                close_idle_after=node.close_idle_after,
+                clock=now,
+            )
+            watermarks.restore({p: e.max_timestamp for (t, p), e in recovered.epochs.items() if t == node.topic})
+            dataflow.source(node.topic).watermarks = watermarks
+        return dataflow
+
+    def _restore(self, recovered: Recovered) -> None:
+        log = merge(recovered.states)
+        known = {stage.operator.id for stage in self.dataflow.stages if stage.stateful}
+        unknown = set(log.states) - known - set(self.settings.forget_state)
+        if unknown:
+            names = ", ".join(repr(name) for name in sorted(unknown))
+            raise StateError(
+                f"the last commit of job {self.settings.job.name!r} holds state of operator {names}, which the program "
+                f"does not have (it has {', '.join(sorted(known)) or 'none with state'}): give steps a stable .uid(…), "
+                "or drop that state with App(forget_state=(…))"
+            )
+        self.dataflow.set_clock(self.clock())
+        self.dataflow.restore({name: state for name, state in log.of_operators().items() if name in known})
+        before = max(log.partitions, default=0)
+        now = self.settings.job.state_partitions
+        forgotten = bool(set(log.states) - known)
+        first = not recovered.epochs
+        self.pipeline = CommitPipeline(self.committer, now, before, self.settings.key_groups, self.wake)
+        self._stack.callback(self._stop_pipeline)
+        forced = first or forgotten or (before not in (0, now))
+        self.checkpointing = Checkpointing(
+            self.settings.checkpoint, time.monotonic(), recovered_bytes=log.size, forced=forced
+        )
+        self._report(log, recovered)
+
+    def _report(self, log: StateLog, recovered: Recovered) -> None:
+        if recovered.epochs:
+            frames = sum(len(frames) for state in log.states.values() for frames in state.values())
+            logger.info("going on from the last commit: %d partitions, %d state frames", len(recovered.epochs), frames)
+
+    def _prefetch(self, source: Source) -> Prefetcher:
+        rows = self.settings.max_batch_rows
+        prefetcher = Prefetcher(source, self.wake, max_rows=rows, capacity=rows * QUEUED_BATCHES)
+        self._stack.callback(prefetcher.stop)
+        prefetcher.start()
+        return prefetcher
+
+    # -- running
+
+    def step(self) -> bool:
+        """Processes what has come and commits if it is time; false if there was nothing to process."""
+        self.check()
+        busy = self._process()
+        now = self.clock()
+        if busy or now - self._last_tick >= TICK_MS:
+            self._tick()
+        self._book_latencies()
+        self.commit_if_due()
+        return busy
+
+    def check(self) -> None:
+        """Raises what happened on the other threads."""
+        self.pipeline.check()
+        for prefetcher in self.prefetchers.values():
+            if prefetcher.error is not None:
+                raise prefetcher.error
+
+    def _process(self) -> bool:
+        """One batch of each source that has something, the one that is furthest behind first."""
+        behind = sorted(self.prefetchers, key=lambda topic: self.dataflow.source(topic).watermarks.event_time)
+        processed = [self._process_source(topic) for topic in behind]
+        return any(processed)
+
+    def _process_source(self, topic: str) -> bool:
+        batches = self.prefetchers[topic].take(self.settings.max_batch_rows)
+        if not batches:
+            return False
+        frame, dead = joined(batches)
+        self.dataflow.set_clock(self.clock())
+        self.dataflow.push(topic, frame, dead)
+        for batch in batches:
+            self.progress.moved(topic, batch.positions)
+            self.received[topic] += batch.received
+        self._changed = True
+        self._note_ingested(frame)
+        self._advance_source(topic)
+        return True
+
+    def _note_ingested(self, frame: pl.DataFrame) -> None:
+        if frame.height and INGESTED in frame.columns:
+            oldest = int(frame.get_column(INGESTED).min())  # type: ignore[arg-type]
+            before = self._oldest_ingested
+            self._oldest_ingested = oldest if before is None else min(before, oldest)
+
+    def _advance_source(self, topic: str) -> None:
+        self.dataflow.source(topic).watermarks.advance(self.clock(), self.prefetchers[topic].caught_up())
+
+    def _tick(self) -> None:
+        """Brings the time and all watermarks to all operators."""
+        self._last_tick = now = self.clock()
+        for topic in self.prefetchers:
+            self._advance_source(topic)
+        self.dataflow.set_clock(now)
+        self.dataflow.advance(now)
+        if self.settings.job.guarantee == "at-least-once" and self._oldest_ingested is not None:
+            self.latencies.add(self.clock() - self._oldest_ingested)
+            self._oldest_ingested = None
+
+    def _book_latencies(self) -> None:
+        finished, self.pipeline.figures.finished = self.pipeline.figures.finished, []
+        for ended, oldest in finished:
+            if oldest is not None:
+                since = (time.monotonic() - ended) * 1000
+                self.latencies.add(self.clock() - since - oldest)
+
+    def has_queued(self) -> bool:
+        """Whether a source has something that is not processed yet."""
+        return any(prefetcher.queued for prefetcher in self.prefetchers.values())
+
+    def caught_up(self) -> bool:
+        """Whether everything that the broker had is processed."""
+        return all(
+            prefetcher.caught_up().issuperset(self.dataflow.source(topic).watermarks.partitions)
+            for topic, prefetcher in self.prefetchers.items()
+        )
+
+    # -- committing
+
+    def commit_if_due(self) -> None:
+        """Starts a commit when the interval is over and something changed; waits for the last one if output piles up."""
+        self._watch_timeout()
+        if self.pipeline.busy:
+            if self.outputs.pending_rows > PENDING_BATCHES * self.settings.max_batch_rows:
+                self.pipeline.wait()
+            return
+        if (time.monotonic() - self._last_commit) * 1000 >= self.settings.commit_interval:
+            self._start_commit()
+
+    def _watch_timeout(self) -> None:
+        since = self.pipeline.busy_since
+        limit = self.settings.checkpoint.timeout
+        if since is not None and (time.monotonic() - since) * 1000 > limit:
+            raise ConnectorError(f"a commit is not durable after {limit} ms (CheckpointConfig.timeout)")
+
+    def _start_commit(self) -> None:
+        now = time.monotonic()
+        self._last_commit = now
+        emitted = sum(stage.emitted for stage in self.dataflow.stages)
+        largest = self._largest()
+        moved = any(largest[tp] != e.max_timestamp for tp, e in self.progress.committed.items() if tp in largest)
+        if not (self._changed or moved or self.outputs.pending_rows or emitted != self._emitted):
+            return
+        full = self.checkpointing.due(now, self.pipeline.figures)
+        deltas = self.dataflow.snapshot(full=full)
+        if full:
+            self.checkpointing.started(now)
+        writes = self.outputs.take()
+        partitions = range(self.settings.job.state_partitions) if deltas else ()
+        epochs = self.progress.epochs(largest, partitions, bool(writes))
+        self._changed, self._emitted = False, emitted
+        if not epochs:
+            return
+        self._number += 1
+        self.pipeline.submit(Epoch(epochs, writes, deltas, full, self._number, self._take_oldest()))
+        self.progress.confirm(epochs)
+
+    def _take_oldest(self) -> int | None:
+        oldest, self._oldest_ingested = self._oldest_ingested, None
+        return oldest
+
+    def _largest(self) -> dict[TopicPartition, int]:
+        return {
+            (topic, p): value
+            for topic in self.prefetchers
+            for p, value in self.dataflow.source(topic).watermarks.committed().items()
+        }
+
+    # -- ending
+
+    def finish(self) -> None:
+        """Commits everything that was processed."""
+        timeout = self.settings.checkpoint.timeout / 1000
+        if not self.pipeline.wait(timeout):
+            raise ConnectorError(f"the last commit is not durable after {self.settings.checkpoint.timeout} ms")
+        self._tick()
+        self._start_commit()
+        if not self.pipeline.wait(timeout):
+            raise ConnectorError(f"the final commit is not durable after {self.settings.checkpoint.timeout} ms")
+        self._book_latencies()
+
+    def _stop_pipeline(self) -> None:
+        if not self.pipeline.stop():
+            logger.error("the commit on its way did not end; leaving it")
+
+    def close(self) -> None:
+        """Stops all threads and closes everything; commits nothing."""
+        self._stack.close()
+
+
+def joined(batches: Sequence[SourceBatch]) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """The rows and the dead letters of several polls as one frame each."""
+    frames = [batch.frame for batch in batches if batch.frame.height]
+    dead = [batch.dead for batch in batches if batch.dead is not None and batch.dead.height]
+    if not frames:
+        frame = batches[0].frame
+    elif len(frames) == 1:
+        frame = frames[0]
+    elif all(other.schema == frames[0].schema for other in frames):
+        frame = pl.concat(frames)
+    else:
+        frame = pl.concat(frames, how="diagonal_relaxed")  # the schema evolved on the way
+    return frame, pl.concat(dead) if dead else None

@@ -1,0 +1,194 @@
+"""State deltas in wire form, and back: versioned, Arrow IPC and msgpack, never pickle.
+
+A record is `TWSD`, the format version (one byte), the length of the header (4 bytes, little-endian), the header
+(msgpack), then one Arrow IPC stream for each group of puts with equal columns. One record holds one operator's change
+within one state partition: a contiguous range of key groups.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from thalweg.errors import StateError
+from thalweg.streams.batch import KEY_GROUP
+from thalweg.streams.connector import StateRecord
+from thalweg.streams.operator import State, StateDelta
+
+MAGIC = b"TWSD"
+VERSION = 1
+_PUT = "__put"
+
+
+class _Header(msgspec.Struct):
+    """What a record's frames mean."""
+
+    partitions: int
+    key_groups: int
+    drops: list[str]
+    names: list[str]
+    """The name of each put, in order; rows say by `__put` which one they belong to."""
+    lengths: list[int]
+    """The size of each Arrow stream, in bytes."""
+
+
+def state_partition(key_groups: pl.Expr, partitions: int, groups: int = 128) -> pl.Expr:
+    """The state partition of each key group: contiguous ranges of equal size."""
+    return (key_groups.cast(pl.Int64) * partitions) // groups
+
+
+def encode(
+    operator_id: str, delta: StateDelta, partitions: int, void_to: int = 0, *, groups: int = 128
+) -> list[StateRecord]:
+    """Writes a delta as one record for each state partition that it touches.
+
+    Drops go to all partitions (the name's rows may be in any); so does a full delta, which voids what was before, also
+    in partitions up to `void_to` where an earlier layout had more of them.
+
+    Raises:
+        StateError: a frame without the key group column.
+    """
+    tables = _by_schema(operator_id, delta.puts)
+    everywhere = bool(delta.full or delta.drops)
+    records = []
+    for partition in range(max(partitions, void_to) if delta.full else partitions):
+        parts = [_part(table, partition, partitions, groups) for table in tables]
+        parts = [part for part in parts if part.height]
+        if parts or everywhere:
+            names = [name for name, _ in delta.puts]
+            header = _Header(partitions, groups, list(delta.drops), names, [])
+            records.append(StateRecord(partition, operator_id, _pack(header, parts), delta.full))
+    return records
+
+
+def _by_schema(operator_id: str, puts: Sequence[tuple[str, pl.DataFrame]]) -> list[pl.DataFrame]:
+    """Puts with equal columns as one frame, each row with the number of its put."""
+    groups: dict[tuple[tuple[str, pl.DataType], ...], list[pl.DataFrame]] = {}
+    for number, (name, frame) in enumerate(puts):
+        if KEY_GROUP not in frame.columns:
+            raise StateError(f"operator {operator_id!r}: state frame {name!r} has no {KEY_GROUP!r} column")
+        marked = frame.with_columns(pl.lit(number, pl.UInt32).alias(_PUT))
+        groups.setdefault(tuple(marked.schema.items()), []).append(marked)
+    return [pl.concat(frames) for frames in groups.values()]
+
+
+def _part(table: pl.DataFrame, partition: int, partitions: int, groups: int) -> pl.DataFrame:
+    if partitions == 1 and partition == 0:
+        return table
+    return table.filter(state_partition(pl.col(KEY_GROUP), partitions, groups) == partition)
+
+
+def _pack(header: _Header, parts: Iterable[pl.DataFrame]) -> bytes:
+    streams = []
+    for part in parts:
+        buffer = io.BytesIO()
+        part.write_ipc_stream(buffer, compression="lz4")
+        streams.append(buffer.getvalue())
+    header.lengths = [len(stream) for stream in streams]
+    packed = msgspec.msgpack.encode(header)
+    return b"".join([MAGIC, bytes([VERSION]), len(packed).to_bytes(4, "little"), packed, *streams])
+
+
+@dataclass(slots=True)
+class DecodedState:
+    """A record as it was before it was written."""
+
+    delta: StateDelta
+    partitions: int
+    key_groups: int
+
+
+def decode(record: StateRecord) -> DecodedState:
+    """Reads a record.
+
+    Raises:
+        StateError: not a state record, of a version that this one can't read, or cut short.
+    """
+    where = f"state of operator {record.operator_id!r}, partition {record.state_partition}"
+    payload = record.payload
+    if payload[:4] != MAGIC or len(payload) < 9:
+        raise StateError(f"{where}: not a state record")
+    if payload[4] != VERSION:
+        raise StateError(f"{where}: format version {payload[4]}; this version of Thalweg reads {VERSION}")
+    start = 9 + int.from_bytes(payload[5:9], "little")
+    try:
+        header = msgspec.msgpack.decode(payload[9:start], type=_Header)
+        puts = _read_puts(header, payload, start)
+    except (msgspec.DecodeError, pl.exceptions.PolarsError, OSError, EOFError, IndexError, ValueError) as error:
+        raise StateError(f"{where}: unreadable: {error}") from error
+    return DecodedState(StateDelta(header.drops, puts, record.full), header.partitions, header.key_groups)
+
+
+def _read_puts(header: _Header, payload: bytes, start: int) -> list[tuple[str, pl.DataFrame]]:
+    if start + sum(header.lengths) != len(payload):
+        raise ValueError(f"{len(payload)} bytes where there should be {start + sum(header.lengths)}")
+    numbered: list[tuple[int, pl.DataFrame]] = []
+    for length in header.lengths:
+        table = pl.read_ipc_stream(io.BytesIO(payload[start : start + length]))
+        start += length
+        parts = table.partition_by(_PUT, maintain_order=True, include_key=True)
+        numbered += [(int(part.item(0, _PUT)), part.drop(_PUT)) for part in parts]
+    return [(header.names[number], frame) for number, frame in sorted(numbered, key=lambda item: item[0])]
+
+
+@dataclass
+class StateLog:
+    """Merges what commits wrote into what operators get back."""
+
+    states: dict[str, dict[tuple[int, str], list[pl.DataFrame]]] = field(default_factory=dict)
+    partitions: set[int] = field(default_factory=set)
+    """How many state partitions the job had when the records were written."""
+    size: int = 0
+    """Bytes read."""
+
+    def apply(self, record: StateRecord) -> None:
+        """Takes the next record: a full one voids its partition's past, drops come first, then puts."""
+        decoded = decode(record)
+        self.partitions.add(decoded.partitions)
+        self.size += len(record.payload)
+        frames = self.states.setdefault(record.operator_id, {})
+        place = record.state_partition
+        if decoded.delta.full:
+            for key in [key for key in frames if key[0] == place]:
+                del frames[key]
+        for name in decoded.delta.drops:
+            frames.pop((place, name), None)
+        for name, frame in decoded.delta.puts:
+            frames.setdefault((place, name), []).append(frame)
+
+    def of_operators(self) -> dict[str, State]:
+        """What `Dataflow.restore` takes."""
+        return {operator: _by_name(frames) for operator, frames in self.states.items()}
+
+
+def _by_name(frames: Mapping[tuple[int, str], Sequence[pl.DataFrame]]) -> dict[str, list[pl.DataFrame]]:
+    result: dict[str, list[pl.DataFrame]] = {}
+    for (_, name), parts in frames.items():
+        result.setdefault(name, []).extend(parts)
+    return result
+
+
+def merge(records: Iterable[StateRecord]) -> StateLog:
+    """Merges records in the order in which they were committed."""
+    log = StateLog()
+    for record in records:
+        log.apply(record)
+    return log
+
+
+def describe(record: StateRecord) -> dict[str, Any]:
+    """A record's header as plain data, for tools that look into a changelog."""
+    decoded = decode(record)
+    return {
+        "operator": record.operator_id,
+        "partition": record.state_partition,
+        "full": record.full,
+        "drops": list(decoded.delta.drops),
+        "puts": [(name, frame.height) for name, frame in decoded.delta.puts],
+        "bytes": len(record.payload),
+    }
