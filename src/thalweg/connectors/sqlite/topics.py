@@ -16,6 +16,9 @@ from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError, StateError
 
 MAX_PARTITIONS = 1024
+MAX_FETCH = 64 * 1024 * 1024
+"""Bytes, uncompressed, that one read takes at most (a single batch may be larger): bounds memory at large payloads."""
+
 _TRIM_EVERY = 5.0  # seconds between two looks at one topic's retention
 _TRIM_BATCHES = 512  # removed per look, so that no append waits long
 
@@ -199,8 +202,10 @@ class Topics:
         return {int(partition): (int(start), int(end)) for partition, start, end in rows}  # type: ignore[call-overload]
 
     def fetch(self, topic: Topic, partition: int, position: int, limit: int) -> list[Chunk]:
-        """The stored batches from `position` on: whole ones, but for the first, until they hold `limit` records."""
+        """The stored batches from `position` on, whole ones but for the first: until they hold `limit` records or
+        `MAX_FETCH` bytes."""
         chunks: list[Chunk] = []
+        space = MAX_FETCH
         # The read ends with the loop, so that no read transaction keeps the WAL from being folded back.
         with self.database.cursor(
             "SELECT base_offset, count, appended, payload FROM log_batches "
@@ -215,7 +220,8 @@ class Topics:
                     raise StateError(f"the embedded log is damaged at {place}: {len(chunk)} records, not {count}")
                 chunks.append(chunk.slice(max(0, position - base)))
                 limit -= len(chunks[-1])
-                if limit <= 0:
+                space -= chunk.table.nbytes
+                if limit <= 0 or space <= 0:
                     break
         return chunks
 
