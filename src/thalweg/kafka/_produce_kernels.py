@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -26,14 +26,13 @@ FUTURE_BIT = 1 << 62
 """Set in the opaque of a message whose delivery somebody waits for one by one."""
 RING = 64
 """How many generations may be in flight at once."""
-REPORT_WORDS = 5
-"""A delivery report: opaque, error, partition, offset, timestamp."""
+REPORT_WORDS = 6
+"""A delivery report: opaque, error, partition, offset, timestamp, topic handle."""
 
 _V_RKT, _V_PARTITION, _V_VALUE, _V_KEY, _V_OPAQUE, _V_MSGFLAGS, _V_TIMESTAMP, _V_HEADER = 2, 3, 4, 5, 6, 7, 8, 9
 _F_COPY = 2
 _EVENT_DR = 1
-_TOO_LARGE = 10
-_QUEUE_FULL = -184
+_INVALID_ARGUMENT = -186
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -60,7 +59,7 @@ def _words(typingctx: Any, address: Any) -> Any:
 
 
 @njit("int64(int64)", nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _int32(word: int) -> int:
+def _int32(word: Any) -> Any:
     """The low half of a word, signed; also what a C function returning int leaves in its register."""
     return np.int64(np.int32(word & 0xFFFFFFFF))
 
@@ -78,8 +77,9 @@ def murmur2_rows(data: Any, offsets: Any, out: Any) -> None:
 
 @njit(  # type: ignore[untyped-decorator]
     "int64(int64, Array(int64, 1, 'C', readonly=True), int64, Array(int64, 1, 'C', readonly=True),"
-    "Array(boolean, 1, 'C', readonly=True), Array(int32, 1, 'C', readonly=True), int64[::1], int64[::1], int64,"
-    "int64[:, ::1], int64[::1])",
+    "Array(boolean, 1, 'C', readonly=True), Array(boolean, 1, 'C', readonly=True),"
+    "Array(int32, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True),"
+    "int64[::1], int64[::1], int64, int64[:, ::1], int64[::1])",
     nogil=True,
     cache=True,
 )
@@ -89,44 +89,58 @@ def fill_messages(
     key_base: int,
     key_offsets: Any,
     null_keys: Any,
+    null_values: Any,
     partitions: Any,
+    extra: Any,
     span: Any,
     refused: Any,
     opaque: int,
     messages: Any,
     rows: Any,
 ) -> int:
-    """Fills librdkafka messages with the addresses of rows; returns how many.
+    """Fills librdkafka messages with the addresses of rows; returns how many, -1 for offsets outside the data.
 
     Args:
-        null_keys, partitions: empty where no row has one.
-        span: first row, end row, largest record, number of refused rows (written).
+        null_keys, null_values, partitions: empty where no row has one.
+        extra: bytes of each row's headers, which count towards the limit; empty for none.
+        span: [0] first row (moved on), [1] end row, [2] largest record, [3] number of refused rows (moved on),
+            [4], [5] bytes of the values and of the keys.
         refused: gets the rows that are larger than the largest record allowed; they are left out.
         rows: gets the row of each message.
     """
     count = 0
-    for row in range(span[0], span[1]):
-        if count == len(messages):
-            break
-        size = value_offsets[row + 1] - value_offsets[row]
+    row = span[0]
+    while row < span[1] and count < len(messages):
+        start = value_offsets[row]
+        size = value_offsets[row + 1] - start
         has_key = len(key_offsets) > 0 and not (len(null_keys) > 0 and null_keys[row])
-        key_size = key_offsets[row + 1] - key_offsets[row] if has_key else 0
-        if size + key_size > span[2]:
+        key_start = key_offsets[row] if has_key else 0
+        key_size = key_offsets[row + 1] - key_start if has_key else 0
+        if start < 0 or size < 0 or start + size > span[4] or key_start < 0 or key_size < 0:
+            return -1
+        if key_start + key_size > span[5]:
+            return -1
+        more = extra[row] if len(extra) > 0 else 0
+        if size + key_size + more > span[2]:
             refused[span[3]] = row
             span[3] += 1
+            row += 1
             continue
+        null = len(null_values) > 0 and null_values[row]
         message = messages[count]
         message[0] = 0
         message[1] = 0
         message[2] = partitions[row] if len(partitions) > 0 else -1
-        message[3] = value_base + value_offsets[row]
-        message[4] = size
-        message[5] = key_base + key_offsets[row] if has_key else 0
+        message[3] = 0 if null else value_base + start
+        message[4] = 0 if null else size
+        message[5] = key_base + key_start if has_key else 0
         message[6] = key_size
         message[7] = 0
         message[8] = opaque
         rows[count] = row
         count += 1
+        row += 1
+    span[0] = row
     return count
 
 
@@ -196,8 +210,8 @@ def produce_each(
             n += 1
         if len(header_offsets) > 0:
             for h in range(header_offsets[row], header_offsets[row + 1]):
-                if n == len(vus):
-                    failure[0] = _TOO_LARGE
+                if n == len(vus) or h >= len(headers):
+                    failure[0] = _INVALID_ARGUMENT
                     return i
                 vus[n, 0] = _V_HEADER
                 vus[n, 1] = headers[h, 0]
@@ -273,6 +287,7 @@ def drain(
                     reports[written, 2] = _int32(message[2])
                     reports[written, 3] = message[7]
                     reports[written, 4] = _call(calls[4], (scratch[i], 0))
+                    reports[written, 5] = message[1]
                     written += 1
         _call(calls[3], (event,))
         if written:

@@ -1,0 +1,135 @@
+"""Delivery reports: counted in bulk by a kernel; only failures and awaited records become Python objects."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from thalweg.errors import ConnectorError
+from thalweg.kafka import _produce_api as native
+from thalweg.kafka._produce_api import Failure, address, api
+from thalweg.kafka._produce_kernels import FUTURE_BIT, REPORT_WORDS, RING, drain
+
+_KEPT_FAILURES = 1000
+
+
+class ProduceError(ConnectorError):
+    """Records that could not be delivered, or a transaction step that failed. `failure` has librdkafka's view."""
+
+    def __init__(self, message: str, failure: Failure) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class RecordMetadata:
+    """Where a record ended up; `timestamp` in ms UTC."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFailure:
+    """One record that did not reach the broker after all retries."""
+
+    topic: str
+    partition: int
+    failure: Failure
+
+
+class Deliveries:
+    """What has become of the records handed to librdkafka. Any thread may call any method."""
+
+    def __init__(self, queue: int) -> None:
+        self.sent = np.zeros(RING, dtype=np.int64)
+        """Messages per generation % RING; counted up by the sender before it hands them over."""
+        self.done = np.zeros(RING, dtype=np.int64)
+        self.failed = 0
+        self.futures: dict[int, Future[RecordMetadata]] = {}
+        self._failures: list[DeliveryFailure] = []
+        self._next_opaque = 0
+        self._lock = threading.Lock()
+        self._event = np.zeros(2, dtype=np.int64)
+        self._scratch = np.zeros(4096, dtype=np.int64)
+        self._reports = np.zeros((1024, REPORT_WORDS), dtype=np.int64)
+        names = ("queue_poll", "event_type", "event_message_array", "event_destroy", "message_timestamp")
+        self._calls = np.array([address(f"rd_kafka_{name}") for name in names] + [queue], dtype=np.int64)
+
+    def expect(self, future: Future[RecordMetadata]) -> int:
+        """Registers a future; returns the opaque to send its record with."""
+        with self._lock:
+            self._next_opaque += 1
+            opaque = FUTURE_BIT | self._next_opaque
+            self.futures[opaque] = future
+        return opaque
+
+    def forget(self, opaque: int) -> None:
+        """The record was not sent after all."""
+        self.futures.pop(opaque, None)
+
+    def drain(self, timeout_ms: int, generation: int | None) -> bool:
+        """Takes reports until this generation is delivered, or none comes for `timeout_ms`; whether it is delivered.
+
+        None: takes what is there, waiting up to `timeout_ms` for the first.
+        """
+        resolved: list[tuple[Future[RecordMetadata], RecordMetadata | ProduceError]] = []
+        with self._lock:
+            target = np.array([-1 if generation is None else generation, 0], dtype=np.int64)
+            while True:
+                n = drain(
+                    self._calls, self._event, timeout_ms, self.sent, self.done, self._scratch, self._reports, target
+                )
+                resolved += self._take(n)
+                more = bool(n) or bool(self._event[1])
+                if self._event[1]:
+                    event, self._event[1] = int(self._event[1]), 0
+                    native.handle_event(event)
+                if not more or (generation is None and not self._event[0]):
+                    break
+                timeout_ms = 0 if generation is None else timeout_ms
+            self.failed += int(target[1])
+            slot = 0 if generation is None else generation % RING
+            finished = bool(self.sent[slot] == self.done[slot])
+        for future, result in resolved:  # outside the lock: callbacks may send
+            if isinstance(result, ProduceError):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+        return generation is not None and finished
+
+    def take_failures(self) -> list[DeliveryFailure]:
+        """Failures since the last call, the first thousand of them."""
+        with self._lock:
+            failures, self._failures = self._failures, []
+        return failures
+
+    def abandon(self, why: Failure) -> None:
+        """Fails the futures that nothing will be heard of any more."""
+        with self._lock:
+            futures = list(self.futures.values())
+            self.futures.clear()
+        for future in futures:
+            future.set_exception(ProduceError("the producer was closed before the record was delivered", why))
+
+    def _take(self, count: int) -> list[tuple[Future[RecordMetadata], RecordMetadata | ProduceError]]:
+        resolved: list[tuple[Future[RecordMetadata], RecordMetadata | ProduceError]] = []
+        for opaque, error, partition, offset, timestamp, handle in self._reports[:count].tolist():
+            topic = api().rd_kafka_topic_name(handle).decode()
+            future = self.futures.pop(opaque, None)
+            if not error:
+                if future is not None:
+                    resolved.append((future, RecordMetadata(topic, partition, offset, timestamp)))
+                continue
+            failure = native.failure(error)
+            if future is not None:
+                text = f"a record to {topic!r} [{partition}] was not delivered: {failure}"
+                resolved.append((future, ProduceError(text, failure)))
+            elif len(self._failures) < _KEPT_FAILURES:
+                self._failures.append(DeliveryFailure(topic, partition, failure))
+        return resolved

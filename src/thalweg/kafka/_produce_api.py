@@ -1,0 +1,238 @@
+"""The producer's part of librdkafka through `ctypes`: typed functions, errors as values. No policy in here."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Mapping
+from ctypes import CDLL, POINTER, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from thalweg.errors import ConfigurationError
+
+logger = logging.getLogger("thalweg.kafka")
+
+EVENT_DR, EVENT_LOG, EVENT_ERROR, EVENT_STATS = 0x1, 0x4, 0x8, 0x40
+PRODUCER = 0
+F_COPY, F_PARTITION = 2, 8
+PURGE_QUEUE, PURGE_INFLIGHT = 1, 2
+
+MSG_SIZE_TOO_LARGE = 10
+QUEUE_FULL = -184
+TIMED_OUT = -185
+DESTROYED = -197
+UNKNOWN_PARTITION = -190
+FATAL = -150
+FENCED = -144
+STATE = -172
+PURGE_CODES = frozenset({-152, -151})
+FENCED_CODES = frozenset({FENCED, 47, 82, 90})
+"""_FENCED, INVALID_PRODUCER_EPOCH, FENCED_INSTANCE_ID, PRODUCER_FENCED."""
+
+
+class TopicPartitionStruct(ctypes.Structure):
+    """rd_kafka_topic_partition_t"""
+
+    _fields_ = (
+        ("topic", c_char_p),
+        ("partition", c_int32),
+        ("offset", c_int64),
+        ("metadata", c_void_p),
+        ("metadata_size", c_size_t),
+        ("opaque", c_void_p),
+        ("err", c_int),
+        ("_private", c_void_p),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error that librdkafka reported."""
+
+    code: int
+    name: str
+    text: str
+    fatal: bool = False
+    retriable: bool = False
+    abortable: bool = False
+    """The open transaction must be aborted."""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.name})"
+
+
+_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "rd_kafka_conf_new": (c_void_p, ()),
+    "rd_kafka_conf_destroy": (None, (c_void_p,)),
+    "rd_kafka_conf_set": (c_int, (c_void_p, c_char_p, c_char_p, c_char_p, c_size_t)),
+    "rd_kafka_conf_set_events": (None, (c_void_p, c_int)),
+    "rd_kafka_new": (c_void_p, (c_int, c_void_p, c_char_p, c_size_t)),
+    "rd_kafka_destroy": (None, (c_void_p,)),
+    "rd_kafka_set_log_queue": (c_int, (c_void_p, c_void_p)),
+    "rd_kafka_topic_new": (c_void_p, (c_void_p, c_char_p, c_void_p)),
+    "rd_kafka_topic_destroy": (None, (c_void_p,)),
+    "rd_kafka_topic_name": (c_char_p, (c_void_p,)),
+    "rd_kafka_queue_get_main": (c_void_p, (c_void_p,)),
+    "rd_kafka_queue_destroy": (None, (c_void_p,)),
+    "rd_kafka_event_type": (c_int, (c_void_p,)),
+    "rd_kafka_event_error": (c_int, (c_void_p,)),
+    "rd_kafka_event_error_string": (c_char_p, (c_void_p,)),
+    "rd_kafka_event_log": (c_int, (c_void_p, POINTER(c_char_p), POINTER(c_char_p), POINTER(c_int))),
+    "rd_kafka_event_destroy": (None, (c_void_p,)),
+    "rd_kafka_produce_batch": (c_int, (c_void_p, c_int32, c_int, c_void_p, c_int)),
+    "rd_kafka_outq_len": (c_int, (c_void_p,)),
+    "rd_kafka_flush": (c_int, (c_void_p, c_int)),
+    "rd_kafka_purge": (c_int, (c_void_p, c_int)),
+    "rd_kafka_fatal_error": (c_int, (c_void_p, c_char_p, c_size_t)),
+    "rd_kafka_err2str": (c_char_p, (c_int,)),
+    "rd_kafka_err2name": (c_char_p, (c_int,)),
+    "rd_kafka_error_code": (c_int, (c_void_p,)),
+    "rd_kafka_error_string": (c_char_p, (c_void_p,)),
+    "rd_kafka_error_is_fatal": (c_int, (c_void_p,)),
+    "rd_kafka_error_is_retriable": (c_int, (c_void_p,)),
+    "rd_kafka_error_txn_requires_abort": (c_int, (c_void_p,)),
+    "rd_kafka_error_destroy": (None, (c_void_p,)),
+    "rd_kafka_init_transactions": (c_void_p, (c_void_p, c_int)),
+    "rd_kafka_begin_transaction": (c_void_p, (c_void_p,)),
+    "rd_kafka_commit_transaction": (c_void_p, (c_void_p, c_int)),
+    "rd_kafka_abort_transaction": (c_void_p, (c_void_p, c_int)),
+    "rd_kafka_send_offsets_to_transaction": (c_void_p, (c_void_p, c_void_p, c_void_p, c_int)),
+    "rd_kafka_consumer_group_metadata_new": (c_void_p, (c_char_p,)),
+    "rd_kafka_consumer_group_metadata_destroy": (None, (c_void_p,)),
+    "rd_kafka_topic_partition_list_new": (c_void_p, (c_int,)),
+    "rd_kafka_topic_partition_list_destroy": (None, (c_void_p,)),
+    "rd_kafka_topic_partition_list_add": (POINTER(TopicPartitionStruct), (c_void_p, c_char_p, c_int32)),
+    "rd_kafka_query_watermark_offsets": (
+        c_int,
+        (c_void_p, c_char_p, c_int32, POINTER(c_int64), POINTER(c_int64), c_int),
+    ),
+}
+
+
+@lru_cache(maxsize=1)
+def api() -> CDLL:
+    """librdkafka with the producer's functions typed; `c_void_p` results are ints or None.
+
+    A handle of its own (`ctypes.CDLL` caches nothing), so that its types don't meddle with other users'.
+    """
+    library = CDLL(str(_library_path()))
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+    return library
+
+
+def _library_path() -> str:
+    from pathlib import Path
+
+    import confluent_kafka
+
+    return str(next((Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs").glob("librdkafka-*")))
+
+
+def address(name: str) -> int:
+    """Where a function of librdkafka lies, for kernels that call it."""
+    return ctypes.cast(getattr(api(), name), c_void_p).value or 0
+
+
+def failure(code: int, text: str | None = None) -> Failure:
+    """An error code with its name and text."""
+    name = api().rd_kafka_err2name(code).decode()
+    return Failure(code, name, text or api().rd_kafka_err2str(code).decode(errors="replace"), fatal=code == FATAL)
+
+
+def take_error(error: int | None) -> Failure | None:
+    """Reads an rd_kafka_error_t* and destroys it; None for no error."""
+    if not error:
+        return None
+    lib = api()
+    code = lib.rd_kafka_error_code(error)
+    result = Failure(
+        code,
+        lib.rd_kafka_err2name(code).decode(),
+        lib.rd_kafka_error_string(error).decode(errors="replace"),
+        fatal=bool(lib.rd_kafka_error_is_fatal(error)),
+        retriable=bool(lib.rd_kafka_error_is_retriable(error)),
+        abortable=bool(lib.rd_kafka_error_txn_requires_abort(error)),
+    )
+    lib.rd_kafka_error_destroy(error)
+    return result
+
+
+def fatal_error(handle: int) -> Failure | None:
+    """What has made the client unusable, if anything has."""
+    text = ctypes.create_string_buffer(512)
+    code = api().rd_kafka_fatal_error(handle, text, len(text))
+    if not code:
+        return None
+    found = failure(code, text.value.decode(errors="replace"))
+    return Failure(found.code, found.name, found.text, fatal=True)
+
+
+def new_producer(config: Mapping[str, str]) -> int:
+    """A producer handle whose delivery reports, errors and logs are events on its main queue.
+
+    Raises:
+        ConfigurationError: a setting that librdkafka refuses, in its words.
+    """
+    lib = api()
+    text = ctypes.create_string_buffer(512)
+    conf = lib.rd_kafka_conf_new()
+    for name, value in {**config, "log.queue": "true"}.items():
+        if lib.rd_kafka_conf_set(conf, name.encode(), value.encode(), text, len(text)) != 0:
+            lib.rd_kafka_conf_destroy(conf)
+            raise ConfigurationError(f"Kafka setting {name}={value!r}: {text.value.decode(errors='replace')}")
+    lib.rd_kafka_conf_set_events(conf, EVENT_DR | EVENT_ERROR | EVENT_LOG)
+    handle = lib.rd_kafka_new(PRODUCER, conf, text, len(text))
+    if not handle:
+        lib.rd_kafka_conf_destroy(conf)
+        raise ConfigurationError(f"can't make a Kafka producer: {text.value.decode(errors='replace')}")
+    lib.rd_kafka_set_log_queue(handle, None)
+    return int(handle)
+
+
+def handle_event(event: int) -> None:
+    """Logs an event that is no delivery report, and destroys it. Fatal ones are found by `fatal_error`."""
+    lib = api()
+    kind = lib.rd_kafka_event_type(event)
+    if kind == EVENT_ERROR:
+        code = lib.rd_kafka_event_error(event)
+        if code != FATAL:
+            text = lib.rd_kafka_event_error_string(event).decode(errors="replace")
+            logger.warning("%s", failure(code, text))
+    elif kind == EVENT_LOG:
+        facility, text_pointer, level = c_char_p(), c_char_p(), c_int()
+        lib.rd_kafka_event_log(event, ctypes.byref(facility), ctypes.byref(text_pointer), ctypes.byref(level))
+        text = (text_pointer.value or b"").decode(errors="replace")
+        logger.log(logging.WARNING if level.value <= 4 else logging.DEBUG, "%s", text)
+    lib.rd_kafka_event_destroy(event)
+
+
+class PartitionList:
+    """An rd_kafka_topic_partition_list_t of offsets with metadata; use with `with`."""
+
+    def __init__(self, offsets: Mapping[tuple[str, int], tuple[int, str]]) -> None:
+        lib = api()
+        self.pointer = lib.rd_kafka_topic_partition_list_new(len(offsets))
+        self._texts: list[Any] = []
+        for (topic, partition), (offset, metadata) in offsets.items():
+            row = lib.rd_kafka_topic_partition_list_add(self.pointer, topic.encode(), partition).contents
+            data = metadata.encode()
+            text = ctypes.create_string_buffer(data, len(data))
+            self._texts.append((row, text))
+            row.offset = offset
+            row.metadata = ctypes.addressof(text)
+            row.metadata_size = len(data)
+
+    def __enter__(self) -> PartitionList:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for row, _ in self._texts:
+            # The list frees the metadata that it holds; this memory is Python's.
+            row.metadata = None
+            row.metadata_size = 0
+        api().rd_kafka_topic_partition_list_destroy(self.pointer)
