@@ -33,3 +33,14 @@ class RestartRequired(ConnectorError):
 
 class StateError(ThalwegError):
     """Durable state that is missing, incomplete, or of a format this version can't read."""
+
+
+class OperatorFailed(ThalwegError):
+    """An operator, or a user's function that it called, raised; the epoch it was in is not committed.
+
+    The original exception is its `__cause__`.
+    """
+
+    def __init__(self, operator_id: str, error: BaseException) -> None:
+        super().__init__(f"operator {operator_id!r} failed: {type(error).__name__}: {error}")
+        self.operator_id = operator_id

@@ -150,7 +150,8 @@ class App:
         """The plan as a tree: what runs vectorised, what per row and why, what fuses, keys and modes."""
         from thalweg.streams.plan.explain import explain
 
-        return explain(self.plan(), title=f"{self.name} · {self.guarantee} · {self.broker if isinstance(self.broker, str) else type(self.broker).__name__}")
+        broker = self.broker if isinstance(self.broker, str) else type(self.broker).__name__
+        return explain(self.plan(), title=f"{self.name} · {self.guarantee} · {broker}")
 
     def to_json(self) -> dict[str, Any]:
         """The plan as a graph of plain data."""

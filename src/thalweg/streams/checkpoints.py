@@ -68,8 +68,8 @@ class CheckpointConfig:
     ) -> None:
         if max_concurrent_checkpoints != 1:
             raise ConfigurationError(
-                f"max_concurrent_checkpoints is {max_concurrent_checkpoints}; only 1 is served: a checkpoint is part of "
-                "a commit, and commits follow each other"
+                f"max_concurrent_checkpoints is {max_concurrent_checkpoints}; only 1 is served: a checkpoint is "
+                "part of a commit, and commits follow each other"
             )
         backend = backend or StateBackend.memory()
         if backend.kind != "memory":

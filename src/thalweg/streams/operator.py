@@ -63,6 +63,9 @@ class Operator(ABC):
         self.clock = 0
         """The job's clock, ms UTC (virtual in the test driver): the engine sets it before every call."""
 
+    def warm_up(self) -> None:
+        """Loads (or compiles) the kernels that it will need, so that the first event does not wait for them."""
+
     @abstractmethod
     def on_batch(self, batch: Batch, port: int = 0) -> Iterable[Batch]:
         """Takes rows from input number `port`; yields what comes out."""

@@ -39,17 +39,25 @@ class Extension(Protocol):
 class DataStream:
     """A stream of events. Immutable: every method appends a step to the plan and returns a new stream.
 
-    `DataStream("topic", …)` reads a topic in the default app; `App.stream` reads one in an app of its own. Both take the
-    same settings (see `App.stream`).
+    `DataStream("topic", …)` reads a topic in the default app; `App.stream` reads one in an app of its own. Both take
+    the same settings (see `App.stream`).
     """
 
     def __init__(self, topic: str, *, app: App | None = None, **settings: Any) -> None:
         from thalweg.streams.app import default_app
 
         self._app = app or default_app()
-        self._node: Node = self._app._source(topic, **settings)
+        self._node = self._app._source(topic, **settings)
         self._port = MAIN
         self._resolve(())
+
+    _app: App
+    _node: Node
+    _port: str
+    _inputs: tuple[DataStream, ...]
+    _schema: pl.Schema | None
+    _keys: tuple[str, ...]
+    _mode: Mode
 
     @classmethod
     def _of(cls, app: App, node: Node, inputs: tuple[DataStream, ...], port: str = MAIN) -> DataStream:
@@ -318,7 +326,7 @@ class DataStream:
         return self
 
     def uid(self, name: str) -> DataStream:
-        """Gives this stream's last step a stable id, by which its state is found again after the program has changed."""
+        """Gives this stream's last step a stable id, by which its state is found again when the program has changed."""
         if not name:
             raise ConfigurationError("uid needs a name")
         node = replace(self._node, uid=name)

@@ -66,8 +66,8 @@ class PartitionWatermarks:
     """The watermarks of one source: one per partition, and their minimum.
 
     The only state is the largest timestamp of each partition (`largest`); it is what a commit keeps. Idleness excludes
-    a partition from the minimum only while the broker says that it is read to its end *and* nothing has come from it for
-    `idle_timeout`. A partition that was excluded comes back at the source's watermark, so that none of its rows can
+    a partition from the minimum only while the broker says that it is read to its end *and* nothing has come from it
+    for `idle_timeout`. A partition that was excluded comes back at the source's watermark, so that none of its rows can
     count as in time for a window that has closed without it.
     """
 
@@ -90,7 +90,6 @@ class PartitionWatermarks:
         self.idle: frozenset[int] = frozenset()
         self.closed_by_clock = False
         self._heard = dict.fromkeys(self.partitions, clock)
-        self._caught_up: frozenset[int] = frozenset()
 
     def restore(self, largest: Mapping[int, int]) -> None:
         """Goes on from the largest timestamps that the last commit named."""
@@ -144,7 +143,7 @@ class PartitionWatermarks:
         self._raise_to(self._newest + quiet - self.out_of_orderness)
 
     def lift(self, event_time: int, partitions: Iterable[int] | None = None) -> None:
-        """Makes sure that no later row of these partitions (all, where not given) counts as earlier than `event_time`."""
+        """Brings these partitions (all, where not given) to at least `event_time`: no later row counts as earlier."""
         if event_time == MIN_TIME:
             return
         for partition in self.partitions if partitions is None else partitions:

@@ -8,20 +8,13 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from thalweg.errors import ConnectorError, OperatorFailed
 from thalweg.streams.batch import DEAD, LATE, MIN_TIME, Batch, Watermark
 from thalweg.streams.engine.outputs import Outputs
 from thalweg.streams.engine.source_stage import SourceStage
 from thalweg.streams.operator import Account, Operator, State, StateDelta
 
 logger = logging.getLogger(__name__)
-
-
-class OperatorFailed(Exception):
-    """An operator (or a user's function that it called) raised; the epoch it was in is never committed."""
-
-    def __init__(self, operator_id: str, error: BaseException) -> None:
-        super().__init__(f"operator {operator_id!r} failed: {type(error).__name__}: {error}")
-        self.operator_id = operator_id
 
 
 @dataclass(slots=True)
@@ -52,12 +45,18 @@ class Dataflow:
         self.sources = dict(sources)
         """Stage number of each source, by topic."""
         self.outputs = outputs
+        self._meetings = {topic: self._meets(number) for topic, number in self.sources.items()}
 
     def source(self, topic: str) -> SourceStage:
         """The first operator of a topic."""
         operator = self.stages[self.sources[topic]].operator
         assert isinstance(operator, SourceStage)
         return operator
+
+    def warm_up(self) -> None:
+        """Loads the kernels of all operators."""
+        for stage in self.stages:
+            stage.operator.warm_up()
 
     def set_clock(self, clock: int) -> None:
         """Tells every operator the time."""
@@ -85,6 +84,22 @@ class Dataflow:
                 stage.idle = all(self.stages[i].idle for i in stage.inputs)
             stage.seen = Watermark(max(before.event_time, event_time), max(before.clock, clock), closed)
             self._route(number, self._on_watermark(stage))
+        self._lift_idle()
+
+    def _lift_idle(self) -> None:
+        """A source left out of a minimum comes back where the others have gone, so that none of its rows is too old."""
+        for topic, meetings in self._meetings.items():
+            watermarks = self.source(topic).watermarks
+            if meetings and watermarks.all_idle:
+                watermarks.lift(max(self.stages[number].seen.event_time for number in meetings))
+
+    def _meets(self, source: int) -> list[int]:
+        """The stages downstream of a source that read several others."""
+        reached = {source}
+        for number, stage in enumerate(self.stages):
+            if reached.intersection(stage.inputs):
+                reached.add(number)
+        return [number for number in sorted(reached) if len(self.stages[number].inputs) > 1]
 
     def _least(self, stage: Stage) -> int:
         """The minimum of the inputs' watermarks; idle ones are left out unless all are."""
@@ -96,7 +111,7 @@ class Dataflow:
         try:
             yield from stage.operator.on_watermark(stage.seen)
             given = stage.operator.output_watermark(stage.seen)
-        except OperatorFailed:
+        except (OperatorFailed, ConnectorError):
             raise
         except Exception as error:
             raise OperatorFailed(stage.operator.id, error) from error
@@ -111,7 +126,7 @@ class Dataflow:
     def _guarded(self, operator: Operator, batch: Batch, port: int) -> Iterable[Batch]:
         try:
             yield from operator.on_batch(batch, port)
-        except OperatorFailed:
+        except (OperatorFailed, ConnectorError):
             raise
         except Exception as error:
             raise OperatorFailed(operator.id, error) from error

@@ -34,7 +34,7 @@ class Group:
 
 
 def groups_of(plan: Plan) -> list[Group]:
-    """The plan's nodes by operator, in order: a stateless node joins the one before it where nothing else reads that."""
+    """The plan's nodes by operator: a stateless node joins the one before it where nothing else reads that."""
     groups: list[Group] = []
     group_of: dict[Node, Group] = {}
     for node in plan.nodes:

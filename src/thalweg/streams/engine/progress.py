@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from thalweg.streams.connector import PartitionEpoch, TopicPartition
 
@@ -12,6 +12,7 @@ class Progress:
 
     Something changed for a partition where its position or its largest timestamp did, where the state partition of its
     number did, or where rows were put out (these belong to no partition: the first one carries them if no other does).
+    A partition from which nothing was ever read has no position, and so no epoch; another carries its state.
     """
 
     def __init__(
@@ -36,29 +37,30 @@ class Progress:
             state_partitions: those whose state changed.
             put_out: whether there is output in this epoch.
         """
-        touched = self._carriers(state_partitions)
-        changed = [tp for tp in self.partitions if tp in touched or self._differs(tp, largest)]
+        known = [tp for tp in self.partitions if tp in self.positions]
+        touched = self._carriers(known, state_partitions)
+        changed = [tp for tp in known if tp in touched or self._differs(tp, largest)]
         if put_out and not changed:
-            changed = self.partitions[:1]
+            changed = known[:1]
         return {tp: self._next(tp, largest) for tp in changed}
 
     def confirm(self, epochs: Mapping[TopicPartition, PartitionEpoch]) -> None:
         """Notes that an epoch was handed over; it counts as done, as any failure restarts the job."""
         self.committed.update(epochs)
 
-    def _carriers(self, state_partitions: Iterable[int]) -> set[TopicPartition]:
+    def _carriers(self, known: Sequence[TopicPartition], state_partitions: Iterable[int]) -> set[TopicPartition]:
         """The source partitions that carry these state partitions: those of their number, else the first."""
         carriers: set[TopicPartition] = set()
         for number in state_partitions:
-            carriers.update([tp for tp in self.partitions if tp[1] == number] or self.partitions[:1])
+            carriers.update([tp for tp in known if tp[1] == number] or known[:1])
         return carriers
 
     def _differs(self, tp: TopicPartition, largest: Mapping[TopicPartition, int]) -> bool:
         before = self.committed.get(tp)
         if before is None:
-            return tp in self.positions
-        return before.position != self.positions.get(tp) or before.max_timestamp != largest[tp]
+            return True
+        return before.position != self.positions[tp] or before.max_timestamp != largest[tp]
 
     def _next(self, tp: TopicPartition, largest: Mapping[TopicPartition, int]) -> PartitionEpoch:
         before = self.committed.get(tp)
-        return PartitionEpoch(before.epoch + 1 if before else 1, self.positions.get(tp, 0), largest[tp])
+        return PartitionEpoch(before.epoch + 1 if before else 1, self.positions[tp], largest[tp])

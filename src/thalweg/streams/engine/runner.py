@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from thalweg.errors import ConnectorError, RestartRequired
@@ -123,11 +124,16 @@ class Runner:
                 continue
             if until_caught_up and session.caught_up():
                 return
-            self._wake.wait(self._pause(deadline))
+            self._wake.wait(self._pause(session, deadline))
 
-    def _pause(self, deadline: float | None) -> float:
-        wait = min(IDLE_WAIT, self.settings.commit_interval / 1000)
-        return wait if deadline is None else max(0.0, min(wait, deadline - time.monotonic()))
+    def _pause(self, session: Session, deadline: float | None) -> float:
+        """How long there is nothing to do, at most; a commit on its way wakes the loop when it is done."""
+        wait = IDLE_WAIT
+        if session.uncommitted and not session.pipeline.busy:
+            wait = min(wait, session.commit_in())
+        if deadline is not None:
+            wait = min(wait, deadline - time.monotonic())
+        return max(0.0, wait)
 
     def _back_off(self) -> None:
         self._restarts += 1
@@ -138,8 +144,6 @@ class Runner:
     # -- status
 
     def _set_state(self, state: str, error: BaseException | None = None) -> None:
-        from dataclasses import replace
-
         text = f"{type(error).__name__}: {error}" if error is not None else None
         self._status = replace(self._status, state=state, restarts=self._restarts, error=text)
 

@@ -22,7 +22,7 @@ from thalweg.streams.engine.job_outputs import JobOutputs
 from thalweg.streams.engine.lower import lower
 from thalweg.streams.engine.prefetch import Prefetcher
 from thalweg.streams.engine.progress import Progress
-from thalweg.streams.engine.state_codec import StateLog, merge
+from thalweg.streams.engine.state_codec import StateLog, merge, touched
 from thalweg.streams.engine.status import Latencies
 from thalweg.streams.plan.graph import Plan
 from thalweg.streams.plan.sink import SinkNode
@@ -80,6 +80,7 @@ class Session:
         self._oldest_ingested: int | None = None
         self._changed = False
         self._number = 0
+        self._checkpoints = 0
 
     # -- opening
 
@@ -139,6 +140,10 @@ class Session:
     def _make_dataflow(self, partitions: Mapping[str, Sequence[int]], recovered: Recovered) -> Dataflow:
         dataflow = lower(self.plan, self.outputs, job_name=self.settings.job.name, key_groups=self.settings.key_groups)
         self._stack.callback(dataflow.close)
+        started = time.monotonic()
+        dataflow.warm_up()
+        if (elapsed := time.monotonic() - started) > 1:
+            logger.info("compiled the kernels in %.1f s; the next start finds them in the cache", elapsed)
         now = self.clock()
         for node in self.plan.sources:
             watermarks = PartitionWatermarks(
@@ -198,7 +203,7 @@ class Session:
         now = self.clock()
         if busy or now - self._last_tick >= TICK_MS:
             self._tick()
-        self._book_latencies()
+        self._book_commits()
         self.commit_if_due()
         return busy
 
@@ -250,7 +255,10 @@ class Session:
             self.latencies.add(self.clock() - self._oldest_ingested)
             self._oldest_ingested = None
 
-    def _book_latencies(self) -> None:
+    def _book_commits(self) -> None:
+        if self.pipeline.figures.checkpoints != self._checkpoints:
+            self._checkpoints = self.pipeline.figures.checkpoints
+            self.checkpointing.ended(time.monotonic())
         finished, self.pipeline.figures.finished = self.pipeline.figures.finished, []
         for ended, oldest in finished:
             if oldest is not None:
@@ -271,14 +279,19 @@ class Session:
     # -- committing
 
     def commit_if_due(self) -> None:
-        """Starts a commit when the interval is over and something changed; waits for the last one if output piles up."""
+        """Starts a commit when it is time and something changed; waits for the last one where output piles up."""
         self._watch_timeout()
-        if self.pipeline.busy:
-            if self.outputs.pending_rows > PENDING_BATCHES * self.settings.max_batch_rows:
-                self.pipeline.wait()
+        full = self.outputs.pending_rows > PENDING_BATCHES * self.settings.max_batch_rows
+        if self.pipeline.busy and not full:
             return
-        if (time.monotonic() - self._last_commit) * 1000 >= self.settings.commit_interval:
+        if full:
+            self.pipeline.wait(self.settings.checkpoint.timeout / 1000)
+        if full or self.commit_in() <= 0:
             self._start_commit()
+
+    def commit_in(self) -> float:
+        """Seconds until the next commit may start."""
+        return self._last_commit + self.settings.commit_interval / 1000 - time.monotonic()
 
     def _watch_timeout(self) -> None:
         since = self.pipeline.busy_since
@@ -289,24 +302,29 @@ class Session:
     def _start_commit(self) -> None:
         now = time.monotonic()
         self._last_commit = now
-        emitted = sum(stage.emitted for stage in self.dataflow.stages)
-        largest = self._largest()
-        moved = any(largest[tp] != e.max_timestamp for tp, e in self.progress.committed.items() if tp in largest)
-        if not (self._changed or moved or self.outputs.pending_rows or emitted != self._emitted):
+        if not self.uncommitted or not self.progress.positions:
             return
+        largest = self._largest()
         full = self.checkpointing.due(now, self.pipeline.figures)
         deltas = self.dataflow.snapshot(full=full)
         if full:
             self.checkpointing.started(now)
         writes = self.outputs.take()
-        partitions = range(self.settings.job.state_partitions) if deltas else ()
+        partitions = touched(deltas.values(), self.settings.job.state_partitions, self.settings.key_groups)
         epochs = self.progress.epochs(largest, partitions, bool(writes))
-        self._changed, self._emitted = False, emitted
-        if not epochs:
-            return
+        self._changed, self._emitted = False, self._all_emitted()
         self._number += 1
         self.pipeline.submit(Epoch(epochs, writes, deltas, full, self._number, self._take_oldest()))
         self.progress.confirm(epochs)
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether there is anything to commit: rows taken in or put out. A watermark that time alone has moved is not:
+        it is committed with what it lets go."""
+        return self._changed or self.outputs.pending_rows > 0 or self._all_emitted() != self._emitted
+
+    def _all_emitted(self) -> int:
+        return sum(stage.emitted for stage in self.dataflow.stages)
 
     def _take_oldest(self) -> int | None:
         oldest, self._oldest_ingested = self._oldest_ingested, None
@@ -330,7 +348,7 @@ class Session:
         self._start_commit()
         if not self.pipeline.wait(timeout):
             raise ConnectorError(f"the final commit is not durable after {self.settings.checkpoint.timeout} ms")
-        self._book_latencies()
+        self._book_commits()
 
     def _stop_pipeline(self) -> None:
         if not self.pipeline.stop():

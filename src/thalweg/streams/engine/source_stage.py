@@ -10,14 +10,14 @@ from thalweg.streams.batch import DEAD, INGESTED, PARTITION, SOURCE, TIMESTAMP, 
 from thalweg.streams.engine.dead_letters import RowError, dead_letters
 from thalweg.streams.engine.timestamps import to_milliseconds
 from thalweg.streams.operator import Operator
-from thalweg.streams.watermarks import PartitionWatermarks
+from thalweg.streams.watermarks import PartitionWatermarks, warm_up
 
 
 class SourceStage(Operator):
     """Gives each row its event time (`__ts`) and the watermark of its partition just before it (`__wm`).
 
-    Rows without a readable timestamp, and rows more than `max_ahead` ms ahead of the job's clock, are dead letters: they
-    do not move the watermark. `received` counts rows and what the source could not decode.
+    Rows without a readable timestamp, and rows more than `max_ahead` ms ahead of the job's clock, are dead letters:
+    they do not move the watermark. `received` counts rows and what the source could not decode.
     """
 
     def __init__(
@@ -40,6 +40,9 @@ class SourceStage(Operator):
         self.rows_carry_watermarks = True
         self._timestamp = timestamp
         self._reads = frozenset(timestamp.meta.root_names()) if timestamp is not None else frozenset()
+
+    def warm_up(self) -> None:
+        warm_up()
 
     def on_dead(self, letters: pl.DataFrame) -> Iterable[Batch]:
         """Books what the source could not decode."""

@@ -42,6 +42,17 @@ def state_partition(key_groups: pl.Expr, partitions: int, groups: int = 128) -> 
     return (key_groups.cast(pl.Int64) * partitions) // groups
 
 
+def touched(deltas: Iterable[StateDelta], partitions: int, groups: int = 128) -> set[int]:
+    """The state partitions that these deltas change."""
+    result: set[int] = set()
+    for delta in deltas:
+        if partitions == 1 or delta.full or delta.drops:
+            return set(range(partitions))
+        for _, frame in delta.puts:
+            result.update(frame.select(state_partition(pl.col(KEY_GROUP), partitions, groups).unique()).to_series())
+    return result
+
+
 def encode(
     operator_id: str, delta: StateDelta, partitions: int, void_to: int = 0, *, groups: int = 128
 ) -> list[StateRecord]:

@@ -15,8 +15,8 @@ LIMIT = 2**53
 def to_milliseconds(values: pl.Series, unit: str = "ms") -> pl.Series:
     """Converts a column to Int64 ms UTC; what can't be read is null.
 
-    Numbers are counts of `unit` since 1970 (fractions of a millisecond are cut off, towards minus infinity); strings are
-    ISO 8601, in UTC where they name no offset; dates are their midnight UTC.
+    Numbers are counts of `unit` since 1970 (fractions of a millisecond are cut off, towards minus infinity); strings
+    are ISO 8601, in UTC where they name no offset; dates are their midnight UTC.
 
     >>> to_milliseconds(pl.Series(["1970-01-01T00:00:01Z", "1970-01-01 01:00:02+01:00", "soon"])).to_list()
     [1000, 2000, None]
@@ -37,7 +37,7 @@ def _from_numbers(values: pl.Series, unit: str) -> pl.Series:
     factor = UNITS[unit]
     bound = LIMIT // factor if factor > 0 else min(LIMIT * -factor, 2**62)
     frame = values.to_frame("v")
-    inside = pl.when(pl.col("v").is_between(-bound, bound)).then(pl.col("v"))
+    inside: pl.Expr = pl.when(pl.col("v").is_between(-bound, bound)).then(pl.col("v"))
     if values.dtype.is_integer():
         inside = inside.cast(pl.Int64)
         scaled = inside * factor if factor > 0 else inside // -factor

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from thalweg.streams.batch import MAIN
 from thalweg.streams.plan.graph import Edge, Plan
 from thalweg.streams.plan.node import Mode, Node
+from thalweg.streams.plan.source import SourceNode
 
 
 def explain(plan: Plan, title: str = "plan") -> str:
@@ -54,8 +55,8 @@ class _Tree:
 
     def _notes(self, node: Node) -> str:
         notes = []
-        if node in self.plan.required:
-            columns = self.plan.required[node]  # type: ignore[index]
+        if isinstance(node, SourceNode):
+            columns = self.plan.required[node]
             notes.append("reads all columns" if columns is None else f"reads {', '.join(sorted(columns))}")
         if node in self.fused:
             notes.append(f"fused in {self.fused[node]}")
