@@ -18,7 +18,7 @@ from thalweg.streams.aggregate.parts import warm_up
 from thalweg.streams.batch import MIN_TIME, Batch, Watermark
 from thalweg.streams.operator import OperatorContext
 from thalweg.streams.plan.window import WindowAggregateNode
-from thalweg.streams.windows import SlidingWindow, TumblingWindow, Window
+from thalweg.streams.windows import SessionWindow, SlidingWindow, TumblingWindow, Window
 
 AVERAGE = {"avg": average("temperature")}
 JOBS: dict[str, tuple[Window, dict[str, object]]] = {
@@ -32,7 +32,7 @@ JOBS: dict[str, tuple[Window, dict[str, object]]] = {
         {f"p{p}": percentile("temperature", p) for p in (50, 95, 99)},
     ),
     "sliding 10 s / 1 s, average": (SlidingWindow("10s", "1s"), AVERAGE),
-    # "session 500 ms, average": (SessionWindow("500ms"), AVERAGE),
+    "session 500 ms, average": (SessionWindow("500ms"), AVERAGE),
 }
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import polars as pl
 
 from thalweg.streams.aggregate.monoid import Aggregate, Itemised, ItemRows, Part, Scalar, unique_inputs
+from thalweg.streams.aggregate.parts import Rows
 
 ITEM = "__item"
 """The item column of an itemised table."""
+_ALL = "__all"
 
 
 class Table:
@@ -41,7 +43,9 @@ class AggregatePlan:
         for name, aggregate in self.aggregates.items():
             if isinstance(aggregate, Itemised):
                 shared.setdefault(aggregate.table, []).append((name, aggregate))
-        self.tables = [Table("groups", [part for one in scalars for part in one.parts])]
+        # Without a scalar aggregate the row count stands for the group: partial rows need a column.
+        parts = [part for one in scalars for part in one.parts] or [Rows()]
+        self.tables = [Table("groups", parts)]
         self.tables += [Table(name, items[0][1].parts, items) for name, items in shared.items()]
 
     @property
@@ -76,7 +80,11 @@ class AggregatePlan:
         """Reduces partial rows of equal group (and item) to one. Order does not matter."""
         rows = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
         present = frozenset(rows.columns)
-        merged = rows.group_by(table.group(group)).agg([expr for part in table.parts for expr in part.merge(present)])
+        by = table.group(group)
+        reductions = [expr for part in table.parts for expr in part.merge(present)]
+        if by:
+            return _settle(rows.group_by(by).agg(reductions), table.parts)
+        merged = rows.group_by(pl.lit(0).alias(_ALL)).agg(reductions).drop(_ALL)
         return _settle(merged, table.parts)
 
     def finish(self, merged: Sequence[pl.DataFrame | None], group: Sequence[str]) -> pl.DataFrame:

@@ -105,4 +105,10 @@ class WindowAggregateNode(Node):
             return AlignedWindowOperator(
                 context.operator_id, self.window, self.keys, self.plan, self.time_semantics, idle_flag=self.idle_flag
             )
+        if isinstance(self.window, SessionWindow):
+            from thalweg.streams.engine.window_session import SessionWindowOperator
+
+            return SessionWindowOperator(
+                context.operator_id, self.window, self.keys, self.plan, self.time_semantics, idle_flag=self.idle_flag
+            )
         raise ConfigurationError(f"{self.window.describe()} is not served yet")

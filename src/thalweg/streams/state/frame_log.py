@@ -95,11 +95,10 @@ class FrameLog:
             prefix, _, pane = name.rpartition("@")
             if prefix != self.prefix:
                 continue
-            runs = self._panes.setdefault(int(pane), Runs(self._merge))
+            self._durable.add(int(pane))
             for frame in frames:
                 if frame.height:
-                    runs.append(frame.drop(KEY_GROUP))
-            self._durable.add(int(pane))
+                    self._panes.setdefault(int(pane), Runs(self._merge)).append(frame.drop(KEY_GROUP))
 
     def _name(self, pane: int) -> str:
         return f"{self.prefix}@{pane}"

@@ -1,0 +1,123 @@
+"""Rows owned by slots, as a log of frames with pointers: each slot has one contiguous run of rows in one frame.
+
+A write supersedes the slot's earlier rows, which become garbage; frames are rewritten geometrically without it. So
+reading and writing cost what is read and written (amortised), never the size of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from thalweg.streams.state.frame_log import compact_strings
+from thalweg.streams.state.session_index import grown
+
+Int64s = npt.NDArray[np.int64]
+
+SLOT = "__slot"
+"""Int64 column that names the slot of a row, in what goes in and comes out."""
+
+
+class RowStore:
+    """Rows by slot. Columns may be added and widened over time (as in a diagonal, relaxed concatenation)."""
+
+    def __init__(self) -> None:
+        self._frames: dict[int, pl.DataFrame] = {}
+        self._owners: dict[int, Int64s] = {}
+        self._live: dict[int, int] = {}
+        self._next = 0
+        nothing = np.zeros(0, dtype=np.int64)
+        self._frame = self._offset = self._length = nothing
+
+    def __len__(self) -> int:
+        return sum(self._live.values())
+
+    def reserve(self, capacity: int) -> None:
+        """Makes room for slots below `capacity`."""
+        if capacity > len(self._frame):
+            for name in ("_frame", "_offset", "_length"):
+                setattr(self, name, grown(getattr(self, name), capacity))
+
+    def write(self, rows: pl.DataFrame) -> None:
+        """Sets the rows of the slots that occur in `__slot`; what they had before is void."""
+        if not rows.height:
+            return
+        rows = rows.sort(SLOT)
+        owners, offsets, lengths = np.unique(rows[SLOT].to_numpy(), return_index=True, return_counts=True)
+        self.free(owners)
+        self._place(owners.astype(np.int64), offsets, lengths, compact_strings(rows.drop(SLOT)))
+        self._tidy()
+
+    def read(self, slots: Int64s) -> pl.DataFrame | None:
+        """The rows of these slots with `__slot`, frame by frame; None where none of them has rows."""
+        slots = slots[self._frame[slots] >= 0]
+        if not len(slots):
+            return None
+        slots = slots[np.argsort(self._frame[slots], kind="stable")]
+        parts = []
+        for run in np.split(slots, np.flatnonzero(np.diff(self._frame[slots])) + 1):
+            lengths = self._length[run]
+            frame = self._frames[int(self._frame[run[0]])]
+            parts.append(
+                frame[_ranges(self._offset[run], lengths)].with_columns(pl.Series(SLOT, np.repeat(run, lengths)))
+            )
+        return parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal_relaxed")
+
+    def free(self, slots: Int64s) -> None:
+        """Forgets the rows of these slots."""
+        held = slots[self._frame[slots] >= 0]
+        frames, inverse = np.unique(self._frame[held], return_inverse=True)
+        freed = np.bincount(inverse, weights=self._length[held], minlength=len(frames))
+        self._frame[held] = -1
+        for frame, rows in zip(frames.tolist(), freed.tolist(), strict=True):
+            self._live[frame] -= int(rows)
+            if not self._live[frame]:
+                del self._frames[frame], self._owners[frame], self._live[frame]
+
+    def _place(self, owners: Int64s, offsets: Int64s, lengths: Int64s, rows: pl.DataFrame) -> None:
+        number, self._next = self._next, self._next + 1
+        self._frames[number], self._owners[number], self._live[number] = rows, owners, rows.height
+        self._frame[owners], self._offset[owners], self._length[owners] = number, offsets, lengths
+
+    def _tidy(self) -> None:
+        """Rewrites the newest frames as one once they are many of like size, and any that is mostly garbage."""
+        numbers = list(self._frames)
+        chosen = [n for n in numbers if 2 * self._live[n] < self._frames[n].height]
+        tail: list[int] = []
+        total = 0
+        for number in reversed(numbers):
+            if tail and self._live[number] >= 2 * total:
+                break
+            tail.append(number)
+            total += self._live[number]
+        if len(tail) >= _FAN_IN:
+            chosen = sorted({*chosen, *tail})
+        if chosen:
+            self._rewrite(chosen)
+
+    def _rewrite(self, numbers: Sequence[int]) -> None:
+        owners = [self._owners[n][self._frame[self._owners[n]] == n] for n in numbers]
+        slots = np.unique(np.concatenate(owners))
+        rows = self.read(slots)
+        assert rows is not None
+        rows = rows.sort(SLOT)
+        lengths = self._length[slots].copy()
+        for number in numbers:
+            del self._frames[number], self._owners[number], self._live[number]
+        offsets = np.cumsum(lengths) - lengths
+        self._place(slots, offsets, lengths, compact_strings(rows.drop(SLOT)))
+
+
+_FAN_IN = 6
+
+
+def _ranges(offsets: Int64s, lengths: Int64s) -> Int64s:
+    """The concatenation of `range(offset, offset + length)` for all runs."""
+    if (lengths == 1).all():
+        return offsets
+    ends = np.cumsum(lengths)
+    result: Int64s = np.repeat(offsets - (ends - lengths), lengths) + np.arange(ends[-1])
+    return result
