@@ -56,7 +56,9 @@ class MemoryBroker:
         self.closed = False
         self.changed = threading.Condition()
 
-    def put(self, topic: str, rows: Iterable[dict[str, Any] | bytes | None], partition: int = 0, partitions: int = 1) -> None:
+    def put(
+        self, topic: str, rows: Iterable[dict[str, Any] | bytes | None], partition: int = 0, partitions: int = 1
+    ) -> None:
         """Appends records: dicts (what a decoder would give), or bytes, which count as undecodable."""
         with self.changed:
             parts = self.topics.setdefault(topic, [[] for _ in range(partitions)])
@@ -131,7 +133,9 @@ class MemorySource:
         dead = None
         if bad:
             rows = self._frame([{"payload": row} for *_, row in bad], [p for p, *_ in bad], [o for _, o, _ in bad])
-            dead = dead_letters(rows, [(i, "MalformedJson", "bad", {}) for i in range(len(bad))], "source", [self.topic])
+            dead = dead_letters(
+                rows, [(i, "MalformedJson", "bad", {}) for i in range(len(bad))], "source", [self.topic]
+            )
         return SourceBatch(frame, dead, moved, len(taken))
 
     def _frame(self, rows: list[dict[str, Any]], partitions: list[int], offsets: list[int]) -> pl.DataFrame:
