@@ -1,0 +1,72 @@
+"""One real broker for all tests that ask for it, started with the first of them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class SharedKafka:
+    """The broker of this test run. Tests that kill brokers start a `LocalKafka` of their own."""
+
+    bootstrap: str
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[SharedKafka]:
+    """A broker that lives as long as the test run; with pytest-xdist all workers share it."""
+    from thalweg.kafka.local_cluster import LocalKafka
+
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        with LocalKafka(fast_start=True) as broker:
+            yield SharedKafka(broker.bootstrap)
+        return
+    yield SharedKafka(_shared_bootstrap(run))
+
+
+def _shared_bootstrap(run: str) -> str:
+    """The address that the first worker wrote down. The broker ends with the process that runs the workers."""
+    import fcntl
+
+    from thalweg.kafka.local_cluster import LocalKafka
+
+    file = Path(tempfile.gettempdir()) / f"thalweg-tests-{run}"
+    with file.open("a+") as shared:
+        fcntl.flock(shared, fcntl.LOCK_EX)
+        shared.seek(0)
+        if not (bootstrap := shared.read()):
+            broker = LocalKafka(fast_start=True, owner=os.getppid()).start()
+            broker.detach()
+            bootstrap = broker.bootstrap
+            shared.write(bootstrap)
+        return bootstrap
+
+
+@pytest.fixture
+def new_topic(kafka: SharedKafka) -> Callable[..., str]:
+    """Makes topics: `new_topic(partitions=4, **topic_settings)` gives the fresh name."""
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+    def create(partitions: int = 4, **settings: str) -> str:
+        name = f"test-{uuid.uuid4().hex[:12]}"
+        config = {key.replace("_", "."): value for key, value in settings.items()}
+        admin.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(30)
+        return name
+
+    return create
+
+
+@pytest.fixture
+def topic(new_topic: Callable[..., str]) -> str:
+    """A fresh topic with four partitions."""
+    return new_topic()
