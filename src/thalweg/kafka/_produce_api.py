@@ -236,3 +236,24 @@ class PartitionList:
             row.metadata = None
             row.metadata_size = 0
         api().rd_kafka_topic_partition_list_destroy(self.pointer)
+
+
+class GroupMembership:
+    """An rd_kafka_consumer_group_metadata_t: which member of which generation of a group commits.
+
+    Args:
+        address: of one to take over; `close` destroys it.
+    """
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+
+    @classmethod
+    def of_group(cls, group: str) -> GroupMembership:
+        """For offsets of a group without members: the broker checks no generation."""
+        return cls(api().rd_kafka_consumer_group_metadata_new(group.encode()))
+
+    def close(self) -> None:
+        address, self.address = self.address, 0
+        if address:
+            api().rd_kafka_consumer_group_metadata_destroy(address)

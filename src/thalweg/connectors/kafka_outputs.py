@@ -1,0 +1,165 @@
+"""Sink writes to Kafka records: encoding, keys, and what becomes of records that the topic can't take."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from thalweg.errors import ConfigurationError, ConnectorError
+from thalweg.kafka.admin import KafkaAdmin
+from thalweg.kafka.producer import Headers, KafkaProducer
+from thalweg.records import MAX_DEAD_PAYLOAD, EncodedRecords, Int64s
+from thalweg.streams.connector import SinkWrite
+
+logger = logging.getLogger("thalweg.kafka")
+
+DEAD_SUFFIX = ".dlq"
+_OVERHEAD = 128
+"""Bytes that the broker counts beside key, value and headers: the batch header (61), a record's own fields (< 40)."""
+_MAX_DEAD_KEY = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumn:
+    """Record keys, with the rows that have none."""
+
+    records: EncodedRecords
+    nulls: npt.NDArray[np.bool_] | None
+
+
+def key_column(series: pl.Series) -> KeyColumn:
+    """A column as record keys: text as UTF-8, binary as is, anything else as its text.
+
+    >>> key_column(pl.Series(["ab", None, "c"])).records.offsets.tolist()
+    [0, 2, 2, 3]
+    """
+    binary = series if series.dtype == pl.Binary else series.cast(pl.String).cast(pl.Binary)
+    array = binary.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, offsets, data = array.buffers()
+    start, stop = array.offset, array.offset + len(array) + 1
+    body = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(0, dtype=np.uint8)
+    records = EncodedRecords(body, np.frombuffer(offsets, dtype=np.int64)[start:stop])
+    return KeyColumn(records, series.is_null().to_numpy() if series.null_count() else None)
+
+
+class KafkaOutputs:
+    """Writes to topics through a producer; learns each topic's limit before the first write to it.
+
+    Args:
+        job: its name, for dead letters.
+    """
+
+    def __init__(self, admin: KafkaAdmin, job: str) -> None:
+        self.refused = 0
+        """Records that were too large for their topic; each went to a dead-letter topic instead."""
+        self._admin = admin
+        self._job = job
+        self._limits: dict[str, int] = {}
+
+    @property
+    def smallest_limit(self) -> int | None:
+        """The smallest `max.message.bytes` among the topics written to so far."""
+        return min(self._limits.values(), default=None)
+
+    def prepare(self, topic: str) -> None:
+        """Makes the topic where it is missing, and asks for its limit; costs nothing the next time.
+
+        Raises:
+            ConnectorError: the cluster refuses, or can't be reached.
+        """
+        if topic not in self._limits:
+            self._admin.ensure_topic(topic)
+            self._limits[topic] = self._admin.describe(topic).max_record_bytes
+
+    def write(self, producer: KafkaProducer, write: SinkWrite) -> None:
+        """Sends the rows; those that are too large go to the dead-letter topic, cut, with hash and size.
+
+        Raises:
+            ConnectorError: the producer can't go on.
+        """
+        self.prepare(write.topic)
+        values = write.encoder.encode(write.frame)
+        if len(values) != write.frame.height and (write.key_column or write.timestamps is not None or write.headers):
+            raise ConfigurationError(
+                f"sink to {write.topic!r}: the format packs {write.frame.height} rows into {len(values)} records, so "
+                "rows can't have keys, timestamps or headers of their own"
+            )
+        keys = None if write.key_column is None else key_column(write.frame[write.key_column])
+        refused = producer.send_records(
+            write.topic,
+            values,
+            None if keys is None else keys.records,
+            null_keys=None if keys is None else keys.nulls,
+            timestamps=None if write.timestamps is None else _milliseconds(write.timestamps),
+            headers=None if write.headers is None else Headers.of_rows(write.headers),
+            max_record_bytes=self._limits[write.topic] - _OVERHEAD,
+        )
+        if len(refused):
+            self._bury(producer, write, values, keys, refused)
+
+    def _bury(
+        self, producer: KafkaProducer, write: SinkWrite, values: EncodedRecords, keys: KeyColumn | None, rows: Int64s
+    ) -> None:
+        topic = write.topic if write.topic.endswith(DEAD_SUFFIX) else write.topic + DEAD_SUFFIX
+        self.prepare(topic)
+        room = self._limits[topic] - _OVERHEAD
+        letters = [
+            self._letter(write, _row(values, int(row)), int(row), min(MAX_DEAD_PAYLOAD, room // 2)) for row in rows
+        ]
+        dead_keys = None
+        if keys is not None:
+            cut = [_row(keys.records, int(row))[: min(_MAX_DEAD_KEY, room // 8)] for row in rows]
+            dead_keys = _encoded(cut)
+        still = producer.send_records(
+            topic,
+            _encoded([payload for payload, _ in letters]),
+            dead_keys,
+            null_keys=None if keys is None or keys.nulls is None else keys.nulls[rows],
+            headers=Headers.of_rows([headers for _, headers in letters]),
+            max_record_bytes=room,
+        )
+        if len(still):
+            raise ConnectorError(
+                f"topic {topic!r} takes {room} bytes a record, too few for a dead letter; raise its limit"
+            )
+        self.refused += len(rows)
+        logger.warning("%d records were too large for topic %r; they are in %r", len(rows), write.topic, topic)
+
+    def _letter(self, write: SinkWrite, payload: bytes, row: int, most: int) -> tuple[bytes, dict[str, bytes]]:
+        limit = self._limits[write.topic]
+        described: dict[str, object] = {
+            "topic": write.topic,
+            "payload_size": len(payload),
+            "payload_sha256": hashlib.sha256(payload).hexdigest(),
+            "operator": f"sink:{write.topic}",
+            "error_class": "RecordTooLarge",
+            "error_message": f"the record has {len(payload)} bytes; the topic takes {limit} (max.message.bytes)",
+            "details": json.dumps({"job": self._job, "limit": limit}),
+            "attempt": 1,
+        }
+        if write.timestamps is not None:
+            described["timestamp"] = int(write.timestamps[row])
+        # What the record itself said comes first: a dead letter that is too large keeps its origin.
+        own = dict(write.headers[row]) if write.headers is not None else {}
+        return payload[:most], {name: str(value).encode() for name, value in described.items()} | own
+
+
+def _milliseconds(series: pl.Series) -> Int64s:
+    return series.to_physical().cast(pl.Int64).fill_null(0).to_numpy()
+
+
+def _row(records: EncodedRecords, row: int) -> bytes:
+    return records.data[records.offsets[row] : records.offsets[row + 1]].tobytes()
+
+
+def _encoded(rows: Sequence[bytes]) -> EncodedRecords:
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    return EncodedRecords(np.frombuffer(b"".join(rows), dtype=np.uint8), offsets)
