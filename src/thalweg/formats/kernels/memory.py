@@ -185,13 +185,3 @@ def float_from_bits(typingctx, bits):
         return builder.bitcast(args[0], ir.DoubleType())
 
     return types.float64(types.uint64), generate
-
-
-@intrinsic
-def bits_from_float(typingctx, value):
-    """The bits of a double."""
-
-    def generate(context, builder, signature, args):
-        return builder.bitcast(args[0], _I64)
-
-    return types.uint64(types.float64), generate

@@ -20,6 +20,8 @@ STRING = 4
 TIME = 5
 DATE = 6
 SPAN = 7
+NOTHING = 8
+"""Null only; there are no slots."""
 
 _NULL = 0x6C6C756E
 _TRUE = 0x65757274
@@ -131,6 +133,8 @@ def read_value(
         if p + 5 <= end and load_u8(p) == 102 and load_u32(p + 1) == _ALSE:
             store_u64(slot, 0)
             return p + 5, used
+        return REFUSED, used
+    if kind == NOTHING:
         return REFUSED, used
     stop = skip_value(p, end)
     if stop >= 0 and kind == SPAN:

@@ -1,0 +1,170 @@
+"""The buffers that a batch is decoded into, and how they become Polars columns without a copy."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from thalweg.formats.errors import ErrorClass
+from thalweg.formats.json.convert import TICKS, converter, integer_range, storage_type
+from thalweg.formats.json.general import GeneralParser
+from thalweg.formats.kernels import values as kinds
+
+Int64s = npt.NDArray[np.int64]
+
+_LARGEST_INT64 = 2**63 - 1
+_TWO_64 = 2**64
+_SLOT_SIZES = {kinds.SKIP: 0, kinds.NOTHING: 0, kinds.STRING: 16, kinds.SPAN: 16}
+_SHORT = 12
+"""Strings of at most so many bytes stand in their view."""
+
+
+class Column:
+    """What the decoder knows of one column for good: its type, how the kernel reads it, how a value is converted."""
+
+    def __init__(self, name: str, dtype: pl.DataType, *, wanted: bool = True, required: bool = False) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.wanted = wanted
+        self.required = required
+        self.convert = converter(dtype, name)
+        self.low, self.high = 0, 0
+        self.kind = self._kind() if wanted else kinds.SKIP
+        self.slot_size = _SLOT_SIZES.get(self.kind, 8)
+
+    def _kind(self) -> int:
+        dtype = self.dtype
+        if dtype.is_integer() and not isinstance(dtype, pl.Int128 | pl.UInt128):
+            low, high = integer_range(dtype)
+            self.low, self.high = low, min(high, _LARGEST_INT64)
+            return kinds.INTEGERS
+        if isinstance(dtype, pl.Datetime):
+            self.low = TICKS[dtype.time_unit]
+            return kinds.TIME
+        if isinstance(dtype, pl.Float32 | pl.Float64):
+            return kinds.DOUBLE
+        if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+            return kinds.STRING
+        if isinstance(dtype, pl.Boolean):
+            return kinds.BOOLEAN
+        if isinstance(dtype, pl.Null):
+            return kinds.NOTHING
+        return kinds.DATE if isinstance(dtype, pl.Date) else kinds.SPAN
+
+
+class Slots:
+    """One column's buffers for one batch: a slot per record, a validity bitmap, and strings from the general parser."""
+
+    def __init__(self, column: Column, rows: int) -> None:
+        self.column = column
+        self.rows = rows
+        self.data = np.empty((rows, column.slot_size // 8), np.int64)
+        self.validity = np.full((rows + 7) // 8 + 1, 255, np.uint8) if column.slot_size else np.empty(0, np.uint8)
+        self.extra = bytearray()
+        self.objects: list[Any] = []
+        self.patched_null = False
+
+    def layout(self) -> tuple[int, int, int, int, int, int, int]:
+        """The kernel's row for this column (fields as in `kernels.read_json`)."""
+        column = self.column
+        data, validity = (self.data.ctypes.data, self.validity.ctypes.data) if column.slot_size else (0, 0)
+        return column.kind, data, column.slot_size, validity, column.low, column.high, int(column.required)
+
+    def clear(self, rows: npt.NDArray[np.intp]) -> None:
+        """Voids what the kernel may have left half done in the slots of these records."""
+        if self.column.slot_size == 16:
+            self.data[rows] = 0
+        if self.column.kind == kinds.SPAN:
+            self.objects = [None] * self.rows
+
+    def put(self, row: int, value: Any) -> None:
+        """Sets one slot to a converted value."""
+        kind = self.column.kind
+        if kind == kinds.NOTHING:
+            return
+        byte, bit = row >> 3, 1 << (row & 7)
+        if value is None:
+            self.validity[byte] &= 255 ^ bit
+            self.patched_null = True
+            return
+        self.validity[byte] |= bit
+        if kind == kinds.SPAN:
+            self.objects[row] = value
+        elif kind == kinds.STRING:
+            self.data[row] = self._view(value.encode())
+        elif kind == kinds.DOUBLE:
+            self.data.view(np.float64)[row, 0] = value
+        else:
+            self.data[row, 0] = value - _TWO_64 if value > _LARGEST_INT64 else value
+
+    def _view(self, text: bytes) -> tuple[int, int]:
+        if len(text) <= _SHORT:
+            view = struct.pack("<I12s", len(text), text)
+        else:
+            # Buffer 1 of the column; buffer 0 is the one that the kernel filled.
+            view = struct.pack("<I4sII", len(text), text[:4], 1, len(self.extra))
+            self.extra += text
+        first, second = struct.unpack("<qq", view)
+        return first, second
+
+    def read_spans(self, rows: Sequence[int], parser: GeneralParser) -> None:
+        """Parses the values that the kernel only delimited, all in one go."""
+        valid = np.unpackbits(self.validity, bitorder="little")
+        present = [row for row in rows if valid[row]]
+        parts = [ctypes.string_at(*map(int, self.data[row])) for row in present]
+        values = parser.value(b"[" + b",".join(parts) + b"]")
+        for row, value in zip(present, values, strict=True):
+            self.objects[row] = value
+
+    def series(self, nulls: bool, side: npt.NDArray[np.uint8]) -> pl.Series:
+        """The finished column, over the same memory where the type allows."""
+        name, dtype, kind = self.column.name, self.column.dtype, self.column.kind
+        if kind == kinds.NOTHING:
+            return pl.Series(name, [None], dtype=dtype).new_from_index(0, self.rows)
+        if kind == kinds.SPAN:
+            stored = pl.Series(name, self.objects, dtype=storage_type(dtype), strict=True)
+            return stored if stored.dtype == dtype else stored.cast(dtype)
+        buffers = [pa.py_buffer(self.validity) if nulls or self.patched_null else None]
+        if kind == kinds.STRING:
+            buffers += [pa.py_buffer(self.data), pa.py_buffer(side), pa.py_buffer(bytes(self.extra))]
+            if not self.extra:
+                buffers.pop()
+            series = pl.Series(name, pa.Array.from_buffers(pa.string_view(), self.rows, buffers))
+            return series if isinstance(dtype, pl.String) else series.cast(dtype, strict=False)
+        if kind == kinds.BOOLEAN:
+            bits = np.packbits(self.data[:, 0] != 0, bitorder="little")
+            return pl.Series(name, pa.Array.from_buffers(pa.bool_(), self.rows, [*buffers, pa.py_buffer(bits)]))
+        values, arrow_type = self._fixed()
+        return pl.Series(name, pa.Array.from_buffers(arrow_type, self.rows, [*buffers, pa.py_buffer(values)]))
+
+    def _fixed(self) -> tuple[npt.NDArray[Any], Any]:
+        dtype, values = self.column.dtype, self.data.reshape(-1)
+        if isinstance(dtype, pl.Datetime):
+            return values, pa.timestamp(dtype.time_unit, dtype.time_zone)
+        if isinstance(dtype, pl.Date):
+            return values.astype(np.int32), pa.date32()
+        if isinstance(dtype, pl.Float64):
+            return values.view(np.float64), pa.float64()
+        if isinstance(dtype, pl.Float32):
+            with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused after, null slots hold anything
+                return values.view(np.float64).astype(np.float32), pa.float32()
+        numpy_type = np.dtype(str(dtype).lower())
+        return values.astype(numpy_type, copy=False), pa.from_numpy_dtype(numpy_type)
+
+    def misfits(self, series: pl.Series, nulls: bool) -> tuple[npt.NDArray[np.intp], ErrorClass] | None:
+        """Records whose value the kernel took but the type can't hold: unknown enum categories, too large Float32s."""
+        if isinstance(series.dtype, pl.Float32):
+            return np.flatnonzero(series.is_infinite().fill_null(False).to_numpy()), ErrorClass.NUMBER_OUT_OF_RANGE
+        if isinstance(series.dtype, pl.Enum):
+            lost = series.is_null().to_numpy()
+            if nulls or self.patched_null:
+                lost = lost & np.unpackbits(self.validity, count=self.rows, bitorder="little").astype(bool)
+            return np.flatnonzero(lost), ErrorClass.WRONG_TYPE
+        return None

@@ -1,0 +1,93 @@
+"""Raw: the value of a record as it is, as bytes or as text, in a column `value`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from thalweg.errors import ConfigurationError
+from thalweg.formats.errors import ErrorClass
+from thalweg.records import DecodeError, Decoded, Decoder, EncodedRecords, Encoder, RawRecords
+
+VALUE = "value"
+
+
+class RawFormat:
+    """Bytes in a Binary column `value`; a record without a value is a null."""
+
+    name = "raw"
+    _dtype: pl.DataType = pl.Binary()
+
+    def decoder(self, schema: Mapping[str, Any] | None = None, columns: Iterable[str] | None = None) -> Decoder:
+        """A decoder for one stream.
+
+        Raises:
+            ConfigurationError: a schema with anything but the column `value` of this format's type.
+        """
+        if schema is not None and dict(pl.Schema(schema)) != {VALUE: self._dtype}:
+            raise ConfigurationError(f"the format {self.name!r} has one column, {VALUE!r} of type {self._dtype}")
+        wanted = None if columns is None else frozenset(columns)
+        if wanted is not None and wanted - {VALUE}:
+            raise ConfigurationError(f"the format {self.name!r} has one column, {VALUE!r}")
+        return RawDecoder(self._dtype, wanted is None or VALUE in wanted)
+
+    def encoder(self) -> Encoder:
+        """An encoder: the value of each row; null gives an empty payload."""
+        return RawEncoder()
+
+
+class TextFormat(RawFormat):
+    """UTF-8 text in a String column `value`."""
+
+    name = "text"
+    _dtype = pl.String()
+
+
+class RawDecoder:
+    """Copies values; text that is not UTF-8 is refused."""
+
+    def __init__(self, dtype: pl.DataType, wanted: bool) -> None:
+        self._dtype = dtype
+        self._wanted = wanted
+
+    def decode(self, raw: RawRecords) -> Decoded:
+        """One row per record."""
+        values = [raw.value(row) for row in range(len(raw))]
+        if isinstance(self._dtype, pl.Binary):
+            return Decoded(self._frame(values))
+        texts: list[str | None] = []
+        rows: list[int] = []
+        errors = []
+        for row, value in enumerate(values):
+            try:
+                texts.append(None if value is None else value.decode())
+                rows.append(row)
+            except UnicodeDecodeError as error:
+                errors.append(DecodeError(row, str(ErrorClass.BAD_UTF8), f"the value is not UTF-8: {error.reason}"))
+        return Decoded(self._frame(texts), np.array(rows, np.int64) if errors else None, errors)
+
+    def _frame(self, values: list[Any]) -> pl.DataFrame:
+        if not self._wanted:
+            return pl.DataFrame(height=len(values))
+        return pl.DataFrame([pl.Series(VALUE, values, dtype=self._dtype)])
+
+
+class RawEncoder:
+    """Writes the column `value`, or the only column there is."""
+
+    def encode(self, frame: pl.DataFrame) -> EncodedRecords:
+        """The bytes of each row.
+
+        Raises:
+            ConfigurationError: no column `value` among several, or one that is neither text nor bytes.
+        """
+        name = VALUE if VALUE in frame.columns else frame.columns[0] if frame.width == 1 else None
+        if name is None or frame.schema[name] not in (pl.String, pl.Binary):
+            raise ConfigurationError(f"raw output needs a column {VALUE!r} of text or bytes, not {dict(frame.schema)}")
+        values = [value or b"" for value in frame[name].cast(pl.Binary).to_list()]
+        offsets = np.zeros(len(values) + 1, np.int64)
+        np.cumsum([len(value) for value in values], out=offsets[1:])
+        return EncodedRecords(np.frombuffer(b"".join(values), np.uint8), offsets)
