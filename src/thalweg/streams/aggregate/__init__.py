@@ -3,6 +3,7 @@
 from thalweg.streams.aggregate.basic import Average, Count, Extremum, Total, Variance
 from thalweg.streams.aggregate.items import Distinct, ExactQuantile, Quantile
 from thalweg.streams.aggregate.monoid import Aggregate, Input, Itemised, Part, Scalar
+from thalweg.streams.aggregate.parts import warm_up
 from thalweg.streams.aggregate.plan import AggregatePlan, Table
 from thalweg.streams.aggregate.spelling import to_aggregate, to_aggregates, to_input
 
@@ -25,4 +26,5 @@ __all__ = [
     "to_aggregate",
     "to_aggregates",
     "to_input",
+    "warm_up",
 ]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from thalweg.streams.aggregate import AggregatePlan, Table
+from thalweg.streams.aggregate import AggregatePlan, Table, warm_up
 from thalweg.streams.batch import TIMESTAMP, Batch, Watermark
 from thalweg.streams.engine.window_base import EFFECTIVE, WINDOW_END, WINDOW_START, WindowOperator
 from thalweg.streams.operator import State, StateDelta
@@ -44,6 +44,9 @@ class AlignedWindowOperator(WindowOperator):
 
     def _log(self, table: Table) -> FrameLog:
         return FrameLog(table.name, lambda frames: self.plan.merge(table, frames, self._group), self.key_groups)
+
+    def warm_up(self) -> None:
+        warm_up()
 
     def on_batch(self, batch: Batch, port: int = 0) -> Iterator[Batch]:
         self.account.received += len(batch)

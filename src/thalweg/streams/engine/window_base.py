@@ -7,7 +7,7 @@ from typing import cast
 
 import polars as pl
 
-from thalweg.errors import PlanError, StateError
+from thalweg.errors import StateError
 from thalweg.streams.aggregate import AggregatePlan
 from thalweg.streams.batch import (
     INGESTED,
@@ -38,8 +38,8 @@ _CLOCK = "clock"
 class WindowOperator(Operator):
     """The base of the window operators.
 
-    `closed` is how far windows have been closed: the watermark in event time, the job's clock otherwise. A row is late
-    for a window iff its own partition's watermark, or `closed`, has reached the window's end. The second can only
+    `closed` says how far windows have been closed: the watermark in event time, the job's clock otherwise. A row is
+    late for a window iff its own partition's watermark, or `closed`, has reached the window's end. The second can only
     happen after an idle partition was left out of the minimum: otherwise own watermark >= minimum.
     """
 
@@ -58,23 +58,19 @@ class WindowOperator(Operator):
         self.time = time
         self.idle_flag = idle_flag
         self.closed = MIN_TIME
-        self.clock = MIN_TIME
-        """The last wall clock that the engine gave."""
-        self._saved = MIN_TIME
 
     def timed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with `__ts` and `__wm` by the operator's own time.
 
-        Processing time is the last clock given; ingestion time the row's `__ingested`, or the clock by which windows
+        Processing time is the job's clock; ingestion time the row's `__ingested`, or the clock by which windows
         were closed where that is later (the row waited in a queue): rows are never late by either.
         """
         if self.time is TimeSemantics.EVENT_TIME:
             return frame
-        if self.clock == MIN_TIME:
-            raise PlanError(f"{self.id}: no clock was given before the first batch, and it runs in {self.time.value}")
         never_late = pl.lit(MIN_TIME, dtype=pl.Int64).alias(WATERMARK)
         if self.time is TimeSemantics.PROCESSING_TIME:
-            return frame.with_columns(pl.lit(self.clock, dtype=pl.Int64).alias(TIMESTAMP), never_late)
+            now = max(self.clock, self.closed)
+            return frame.with_columns(pl.lit(now, dtype=pl.Int64).alias(TIMESTAMP), never_late)
         return frame.with_columns(pl.max_horizontal(INGESTED, pl.lit(self.closed)).alias(TIMESTAMP), never_late)
 
     def highest_watermark(self, frame: pl.DataFrame) -> int:
@@ -95,8 +91,7 @@ class WindowOperator(Operator):
 
     def advance(self, watermark: Watermark) -> bool:
         """Takes the clock; true where windows may have to close."""
-        self.clock = max(self.clock, watermark.clock)
-        now = watermark.event_time if self.time is TimeSemantics.EVENT_TIME else self.clock
+        now = watermark.event_time if self.time is TimeSemantics.EVENT_TIME else watermark.clock
         if now <= self.closed:
             return False
         self.closed = now
@@ -126,27 +121,21 @@ class WindowOperator(Operator):
         """The key group of every row."""
         return key_groups(frame, self.keys)
 
-    def clock_delta(self) -> list[tuple[str, pl.DataFrame]]:
-        """The clock as state where it moved: after a restart, closed windows stay closed."""
-        self._saved = self.closed
-        row = {KEY_GROUP: pl.Series([0], dtype=pl.UInt16), "closed": [self.closed], "clock": [self.clock]}
-        return [(_CLOCK, pl.DataFrame(row))]
-
     def combine(self, deltas: Sequence[StateDelta], *, full: bool) -> StateDelta:
-        """The deltas of the operator's logs and its clock as one."""
+        """The deltas of the operator's logs as one, and with them how far windows are closed.
+
+        Time alone is no change worth a commit: after a restart the engine gives its watermark first.
+        """
         drops = [name for delta in deltas for name in delta.drops]
         puts = [put for delta in deltas for put in delta.puts]
-        if full or self.closed != self._saved:
-            if not full:
-                drops.append(_CLOCK)
-            puts += self.clock_delta()
+        if drops or puts or full:
+            row = {KEY_GROUP: pl.Series([0], dtype=pl.UInt16), "closed": [self.closed]}
+            puts.append((_CLOCK, pl.DataFrame(row)))
         return StateDelta(drops=drops, puts=puts, full=full)
 
     def restore_clock(self, state: State) -> None:
-        """Takes back the clock; from several earlier owners the furthest."""
+        """Takes back how far windows were closed; from several earlier owners the furthest."""
         for frame in state.get(_CLOCK, ()):
-            if not {"closed", "clock"} <= set(frame.columns):
+            if "closed" not in frame.columns:
                 raise StateError(f"{self.id}: the saved clock has the columns {frame.columns}")
-            self.closed = max(self.closed, *frame["closed"].to_list())
-            self.clock = max(self.clock, *frame["clock"].to_list())
-        self._saved = self.closed
+            self.closed = max(self.closed, *frame["closed"].to_list(), self.closed)

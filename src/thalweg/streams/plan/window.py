@@ -19,15 +19,18 @@ from thalweg.streams.windows import AlignedWindow, GlobalWindow, SessionWindow, 
 class WindowAggregateNode(Node):
     """Aggregates per key and window.
 
-    `WindowAggregateNode(inputs=(upstream,), window=…, keys=("user",), aggregates={"avg": average("value")})`. Output:
-    the key columns, `window_start`, `window_end` (Int64, ms UTC), the aggregates by name, `idle_closed` with
-    `idle_flag`; late rows leave by port `LATE` as they came, with `__late_window_end` and `__lateness`.
+    `WindowAggregateNode(inputs=(upstream,), window=…, keys=("user",), aggregates={"avg": average("value")})`.
+
+    Output: the key columns, `window_start`, `window_end` (Int64, ms UTC), the aggregates by name, and `idle_closed`
+    with `idle_flag`. A global window has no start and end, and its output is a changelog (`__op`). Late rows leave by
+    port `LATE` as they came, with `__late_window_end` and `__lateness`.
 
     Args:
         window: a tumbling, sliding, session or global window.
         keys: the key columns; empty: one group for all.
         aggregates: result name → aggregate, or aggregating expression.
         time_semantics: which time places an event.
+        allowed_lateness: must be 0 for now: late panes come with triggers.
         idle_flag: adds the column `idle_closed`; for streams that set `close_idle_after`.
 
     Raises:
@@ -38,6 +41,7 @@ class WindowAggregateNode(Node):
     keys: tuple[str, ...] = field(kw_only=True)
     aggregates: Mapping[str, object] = field(kw_only=True)
     time_semantics: TimeSemantics = field(default=TimeSemantics.EVENT_TIME, kw_only=True)
+    allowed_lateness: int = field(default=0, kw_only=True)
     idle_flag: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -47,6 +51,11 @@ class WindowAggregateNode(Node):
         both = sorted(set(aggregates) & set(self.keys))
         if both:
             raise ConfigurationError(f"{', '.join(both)}: both a key column and an aggregate's name")
+        if self.allowed_lateness:
+            raise ConfigurationError(
+                f"allowed_lateness={self.allowed_lateness} is not served yet: results would have to change after their"
+                " window has closed; give the stream's watermark more out-of-orderness instead"
+            )
         object.__setattr__(self, "aggregates", aggregates)
         object.__setattr__(self, "time_semantics", TimeSemantics(self.time_semantics))
 
@@ -79,7 +88,7 @@ class WindowAggregateNode(Node):
         results = plan.finish(plan.prepare(events, group), group).schema
         ends = {} if isinstance(self.window, GlobalWindow) else {"window_start": pl.Int64(), "window_end": pl.Int64()}
         keys = {name: results[name] for name in self.keys}
-        flag = {"idle_closed": pl.Boolean()} if self.idle_flag else {}
+        flag = {"idle_closed": pl.Boolean()} if self.idle_flag and ends else {}
         return pl.Schema({**keys, **ends, **{name: results[name] for name in self.aggregates}, **flag})
 
     def mode(self, inputs: tuple[Mode, ...]) -> Mode:
@@ -111,4 +120,6 @@ class WindowAggregateNode(Node):
             return SessionWindowOperator(
                 context.operator_id, self.window, self.keys, self.plan, self.time_semantics, idle_flag=self.idle_flag
             )
-        raise ConfigurationError(f"{self.window.describe()} is not served yet")
+        from thalweg.streams.engine.window_global import GlobalWindowOperator
+
+        return GlobalWindowOperator(context.operator_id, self.keys, self.plan, self.time_semantics)

@@ -122,7 +122,8 @@ class SessionIndex:
         slots = slots[(self.serial[slots] == serials) & (self._target[slots] < 0)]
         over = self.ends(slots) <= watermark
         self._schedule(slots[~over])
-        return slots[over]
+        ended: Int64s = slots[over]
+        return ended
 
     def alive(self, slots: Int64s | None = None) -> Int64s:
         """Those of the slots that are open sessions; None: of all."""
