@@ -1,0 +1,84 @@
+"""`KafkaBroker`: a Kafka cluster as a job sees it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from thalweg.connectors.kafka_committer import KafkaCommitter
+from thalweg.durations import Duration, milliseconds
+from thalweg.errors import ConfigurationError
+from thalweg.kafka.admin import KafkaAdmin
+from thalweg.records import Decoder
+from thalweg.streams.connector import Committer, JobSettings, Source
+
+_SERVER = re.compile(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}")
+
+
+class KafkaBroker:
+    """`Broker` over a Kafka cluster.
+
+    Args:
+        url: `kafka://host:9092[,host:9092…]`.
+        partitions, replication: of topics that `ensure_topic` makes without being told; None: the cluster's default.
+        compression: of what the job writes: "none", "gzip", "snappy", "lz4" or "zstd".
+        security: librdkafka settings for every connection (`{"security.protocol": "SSL", …}`).
+        consumer, producer: other librdkafka settings for the one or the other.
+        timeout: how long a request about topics may take.
+
+    Raises:
+        ConfigurationError: not such a URL.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        partitions: int | None = None,
+        replication: int | None = None,
+        compression: str = "none",
+        security: Mapping[str, object] | None = None,
+        consumer: Mapping[str, object] | None = None,
+        producer: Mapping[str, object] | None = None,
+        timeout: Duration = "10s",
+    ) -> None:
+        self.brokers = servers(url)
+        self._partitions = partitions
+        self._replication = replication
+        self._security = dict(security or {})
+        self._consumer = dict(consumer or {})
+        self._producer = {"compression.type": compression, **(producer or {})}
+        self._admin = KafkaAdmin(self.brokers, timeout=milliseconds(timeout) / 1000, settings=self._security)
+
+    def source(self, topic: str, decoder: Decoder, job: JobSettings, *, broker_timestamps: bool = False) -> Source:
+        from thalweg.connectors.kafka_source import KafkaSource
+
+        settings = {**self._security, **self._consumer}
+        return KafkaSource(self.brokers, topic, decoder, job, broker_timestamps=broker_timestamps, settings=settings)
+
+    def committer(self, job: JobSettings, sources: Sequence[Source]) -> Committer:
+        return KafkaCommitter(job, self._admin, sources, settings=self._producer, client_settings=self._security)
+
+    def ensure_topic(self, topic: str, partitions: int | None = None) -> int:
+        return self._admin.ensure_topic(topic, partitions or self._partitions, replication=self._replication)
+
+    def partitions(self, topic: str) -> int:
+        return self._admin.partitions(topic)
+
+    def close(self) -> None:
+        self._admin.close()
+
+
+def servers(url: str) -> str:
+    """The addresses in a `kafka://` URL, separated by commas.
+
+    >>> servers("kafka://a:9092,b:9093")
+    'a:9092,b:9093'
+
+    Raises:
+        ConfigurationError: not such a URL.
+    """
+    found = url.removeprefix("kafka://").rstrip("/").split(",")
+    if not url.startswith("kafka://") or not all(_SERVER.fullmatch(server.strip()) for server in found):
+        raise ConfigurationError(f"broker {url!r}: write kafka://host:9092, or several as kafka://a:9092,b:9092")
+    return ",".join(server.strip() for server in found)
