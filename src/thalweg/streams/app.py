@@ -309,6 +309,8 @@ def _optional(value: Duration | None, name: str, minimum: int = 0) -> int | None
 def _schema(schema: Any) -> tuple[pl.Schema | None, frozenset[str]]:
     if schema is None:
         return None, frozenset()
+    if isinstance(schema, pl.Schema):
+        return schema, frozenset()
     from thalweg.schema import to_schema
 
     known = to_schema(schema)
@@ -335,8 +337,10 @@ def _guarantee(value: Guarantee | str) -> Guarantee:
 
 
 def script_name() -> str:
-    """The running script's name, for an app that was given none."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", Path(sys.argv[0] or "app").stem).strip("-.") or "app"
+    """The running script's name (for `python -m`, its package's), for an app that was given none."""
+    path = Path(sys.argv[0] or "app").resolve()
+    stem = path.parent.name if path.stem == "__main__" else path.stem
+    return re.sub(r"[^A-Za-z0-9._-]", "-", stem).lstrip("-._") or "app"
 
 
 _default: App | None = None

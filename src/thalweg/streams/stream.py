@@ -13,7 +13,7 @@ from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError, PlanError
 from thalweg.streams.batch import LATE, MAIN
 from thalweg.streams.plan.functions import check_columns, compile_for, expressions_of
-from thalweg.streams.plan.graph import resolve_node
+from thalweg.streams.plan.graph import Shape, shape_of, shape_of_port
 from thalweg.streams.plan.node import Mode, Node
 from thalweg.streams.plan.routing import KeyByNode, SplitNode, UnionNode
 from thalweg.streams.plan.sink import SinkNode, SubscribeNode
@@ -55,9 +55,7 @@ class DataStream:
     _node: Node
     _port: str
     _inputs: tuple[DataStream, ...]
-    _schema: pl.Schema | None
-    _keys: tuple[str, ...]
-    _mode: Mode
+    _shape: Shape
 
     @classmethod
     def _of(cls, app: App, node: Node, inputs: tuple[DataStream, ...], port: str = MAIN) -> DataStream:
@@ -69,12 +67,8 @@ class DataStream:
     def _resolve(self, inputs: tuple[DataStream, ...]) -> None:
         """Finds schema, keys and mode now, so that a mistake shows in the user's own line."""
         self._inputs = inputs
-        self._schema, self._keys, self._mode = resolve_node(
-            self._node,
-            tuple(stream.schema for stream in inputs),
-            tuple(stream.key_columns for stream in inputs),
-            tuple(stream._mode for stream in inputs),
-        )
+        shapes = [stream._shape for stream in inputs]
+        self._shape = shape_of_port(self._node, self._port, shape_of(self._node, shapes), shapes)
 
     def _append(self, node_type: type[Node], *args: Any, **fields: Any) -> DataStream:
         node = node_type(*args, inputs=(self._node,), input_ports=(self._port,), **fields)
@@ -98,17 +92,17 @@ class DataStream:
     @property
     def schema(self) -> pl.Schema | None:
         """The user's columns, where they are known before data comes."""
-        return self._schema
+        return self._shape.schema
 
     @property
     def key_columns(self) -> tuple[str, ...]:
         """The columns by which the stream is keyed."""
-        return self._keys
+        return self._shape.keys
 
     @property
     def mode(self) -> Mode:
         """Whether the rows append or change."""
-        return self._mode
+        return self._shape.mode
 
     # -- one row at a time
 
@@ -229,16 +223,7 @@ class DataStream:
 
     def port(self, name: str) -> DataStream:
         """Another output of the step that this stream comes out of, such as "late" or "timeout"."""
-        stream = DataStream._of(self._app, self._node, self._inputs, name)
-        if name == LATE and self._inputs:
-            stream._schema, stream._keys, stream._mode = (
-                self._inputs[0].schema,
-                self._inputs[0].key_columns,
-                Mode.APPEND,
-            )
-        elif not isinstance(self._node, SplitNode) and name != MAIN:
-            stream._schema = None
-        return stream
+        return DataStream._of(self._app, self._node, self._inputs, name)
 
     @property
     def late(self) -> DataStream:

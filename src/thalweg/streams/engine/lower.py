@@ -11,7 +11,7 @@ from thalweg.streams.engine.fused import Fused
 from thalweg.streams.engine.outputs import Outputs
 from thalweg.streams.engine.source_stage import SourceStage
 from thalweg.streams.operator import Operator, OperatorContext
-from thalweg.streams.plan.graph import Plan
+from thalweg.streams.plan.graph import Plan, input_shapes
 from thalweg.streams.plan.node import Node
 from thalweg.streams.plan.routing import port_of
 from thalweg.streams.plan.source import SourceNode
@@ -103,15 +103,16 @@ def _context(
     options: Mapping[str, object],
 ) -> OperatorContext:
     node = group.first
+    shapes = input_shapes(plan, node)
     extra: dict[str, object] = {
         **options,
         "outputs": outputs,
         "topics": topics,
-        "key_columns": plan.keys[node.inputs[0]] if node.inputs else (),
+        "key_columns": shapes[0].keys if shapes else (),
     }
     if isinstance(node, SourceNode) and len(plan.sources) > 1:
         extra["source_index"] = plan.sources.index(node)
-    schemas = [plan.schemas[upstream] for upstream in node.inputs]
+    schemas = [shape.schema for shape in shapes]
     return OperatorContext(group_id(plan, group), schemas, key_groups, job_name, extra)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,9 +21,9 @@ class RowFrames:
     to float). A record that does not fit is an error of its own row (class "WrongType").
     """
 
-    def __init__(self, schema: pl.Schema | None = None) -> None:
+    def __init__(self, schema: pl.Schema | None = None, names: Iterable[str] = ()) -> None:
         self.fixed = schema is not None
-        self.schema: dict[str, pl.DataType] = dict(schema) if schema is not None else {}
+        self.schema: dict[str, pl.DataType] = dict(schema) if schema is not None else dict.fromkeys(names, pl.Null())
 
     def make(self, records: Sequence[object]) -> Made:
         """Makes a frame of the records that are not None.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -23,6 +23,10 @@ class Step(ABC):
     vectorised: bool
     changes_nothing = False
     """The step only says something about the rows (their key)."""
+    reads: frozenset[str] = frozenset()
+    """The columns that its expressions read."""
+    makes: frozenset[str] = frozenset()
+    """The columns that it makes."""
 
     def lazily(self, query: pl.LazyFrame, reserved: Sequence[str]) -> pl.LazyFrame:
         """Appends the step to a query whose frame has these reserved columns."""
@@ -40,6 +44,7 @@ class FilterStep(Step):
         self.predicate = predicate
         self.vectorised = predicate.vectorised
         self._expr = expressions_of(predicate)[0] if self.vectorised else None
+        self.reads = _roots(expressions_of(predicate))
 
     def lazily(self, query: pl.LazyFrame, reserved: Sequence[str]) -> pl.LazyFrame:
         assert self._expr is not None
@@ -62,7 +67,9 @@ class ColumnsStep(Step):
         self.changes_nothing = keep_others and not columns
         self.vectorised = all(function.vectorised for function in columns.values())
         self._exprs = {n: expressions_of(f)[0].alias(n) for n, f in columns.items() if f.vectorised}
-        self._frames = RowFrames()
+        self.reads = _roots(self._exprs.values())
+        self.makes = frozenset(columns)
+        self._frames = RowFrames(names=[name for name, f in columns.items() if not f.vectorised])
 
     def lazily(self, query: pl.LazyFrame, reserved: Sequence[str]) -> pl.LazyFrame:
         exprs = list(self._exprs.values())
@@ -105,6 +112,8 @@ class MapStep(Step):
         self.vectorised = function.vectorised
         exprs = function.exprs if function.vectorised else {}
         self._exprs = exprs if isinstance(exprs, Mapping) else {}
+        self.reads = _roots(self._exprs.values())
+        self.makes = frozenset(self._exprs)
         self._frames = RowFrames(schema)
 
     def lazily(self, query: pl.LazyFrame, reserved: Sequence[str]) -> pl.LazyFrame:
@@ -120,6 +129,10 @@ class MapStep(Step):
         made, kept, more = self._frames.make(rows)
         reserved = frame.select(_reserved(frame))[kept]
         return pl.concat([made, reserved], how="horizontal"), errors + more
+
+
+def _roots(expressions: Iterable[pl.Expr]) -> frozenset[str]:
+    return frozenset(name for expression in expressions for name in expression.meta.root_names())
 
 
 def _reserved(frame: pl.DataFrame) -> list[str]:

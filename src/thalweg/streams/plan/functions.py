@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +33,8 @@ def compile_for(fn: Any, purpose: Purpose, schema: pl.Schema | None, where: str)
     for expression in expressions_of(compiled):
         check_row_wise(expression, where)
         check_columns(expression.meta.root_names(), schema, where)
+        if schema is not None:
+            check_types([expression], schema, where)
     return compiled
 
 
@@ -72,6 +74,22 @@ def check_columns(names: Iterable[str], schema: pl.Schema | None, where: str) ->
             raise PlanError(f"{where}: {name!r} is reserved for the engine")
         if schema is not None and name not in schema:
             raise PlanError(f"{where}: no column {name!r}{close_names(name, schema)}")
+
+
+def check_types(expressions: Sequence[pl.Expr], schema: pl.Schema, where: str) -> pl.Schema:
+    """What a projection gives over these columns, found by running it over no rows.
+
+    Raises:
+        PlanError: the types don't go together.
+    """
+    try:
+        return pl.DataFrame(schema=schema).select(expressions).schema
+    except pl.exceptions.ColumnNotFoundError as error:
+        name = str(error).split('"')[1] if '"' in str(error) else str(error)
+        raise PlanError(f"{where}: no column {name!r}{close_names(name, schema)}") from None
+    except pl.exceptions.PolarsError as error:
+        columns = ", ".join(f"{name}: {dtype}" for name, dtype in schema.items())
+        raise PlanError(f"{where} does not fit the columns ({columns}): {str(error).splitlines()[0]}") from error
 
 
 def close_names(name: str, names: Iterable[str]) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 
 from thalweg.errors import PlanError
-from thalweg.streams.batch import LATE, RESERVED
+from thalweg.streams.batch import LATE, MAIN, RESERVED
 from thalweg.streams.plan.node import Mode, Node
-from thalweg.streams.plan.routing import port_of
+from thalweg.streams.plan.routing import SplitNode, port_of
 from thalweg.streams.plan.source import SourceNode
 
 
@@ -89,23 +89,46 @@ def resolve(effects: Sequence[Node]) -> Plan:
     return plan
 
 
-def resolve_node(
-    node: Node,
-    schemas: tuple[pl.Schema | None, ...],
-    keys: tuple[tuple[str, ...], ...],
-    modes: tuple[Mode, ...],
-) -> tuple[pl.Schema | None, tuple[str, ...], Mode]:
-    """What a node makes of its inputs: schema, key columns, mode."""
-    return node.output_schema(schemas), node.key_columns(keys) if keys else (), node.mode(modes)
+@dataclass(frozen=True)
+class Shape:
+    """What is known of the rows that leave by one port."""
+
+    schema: pl.Schema | None
+    keys: tuple[str, ...]
+    mode: Mode
+
+
+def shape_of(node: Node, inputs: Sequence[Shape]) -> Shape:
+    """What a node makes of its inputs, on its main port."""
+    return Shape(
+        node.output_schema(tuple(shape.schema for shape in inputs)),
+        node.key_columns(tuple(shape.keys for shape in inputs)) if inputs else (),
+        node.mode(tuple(shape.mode for shape in inputs)),
+    )
+
+
+def shape_of_port(node: Node, port: str, main: Shape, inputs: Sequence[Shape]) -> Shape:
+    """What leaves by another port: late rows as they came in, branches of a split like its input, others unknown."""
+    if port == MAIN or isinstance(node, SplitNode):
+        return main
+    if port == LATE and inputs:
+        return Shape(inputs[0].schema, inputs[0].keys, Mode.APPEND)
+    return Shape(None, main.keys, Mode.APPEND)
+
+
+def input_shapes(plan: Plan, node: Node) -> list[Shape]:
+    """What a node of a plan gets, input by input."""
+    shapes = []
+    for index, upstream in enumerate(node.inputs):
+        main = Shape(plan.schemas[upstream], plan.keys[upstream], plan.modes[upstream])
+        port = port_of(node, index)
+        shapes.append(main if port == MAIN else shape_of_port(upstream, port, main, input_shapes(plan, upstream)))
+    return shapes
 
 
 def _resolve_node(plan: Plan, node: Node) -> None:
-    plan.schemas[node], plan.keys[node], plan.modes[node] = resolve_node(
-        node,
-        tuple(plan.schemas[i] for i in node.inputs),
-        tuple(plan.keys[i] for i in node.inputs),
-        tuple(plan.modes[i] for i in node.inputs),
-    )
+    shape = shape_of(node, input_shapes(plan, node))
+    plan.schemas[node], plan.keys[node], plan.modes[node] = shape.schema, shape.keys, shape.mode
     if isinstance(node, SourceNode):
         plan.topics[node] = (node.topic,)
     else:

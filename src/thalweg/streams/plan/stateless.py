@@ -11,7 +11,7 @@ import polars as pl
 
 from thalweg.errors import PlanError
 from thalweg.streams.operator import Operator, OperatorContext
-from thalweg.streams.plan.functions import close_names, columns_of, expressions_of
+from thalweg.streams.plan.functions import check_types, columns_of, expressions_of
 from thalweg.streams.plan.node import Mode, Node
 
 if TYPE_CHECKING:
@@ -128,6 +128,10 @@ class WithColumnsNode(StatelessNode):
 
     columns: Mapping[str, CompiledFunction]
 
+    @property
+    def kind(self) -> str:
+        return "with_columns"
+
     def describe(self) -> str:
         return "with_columns " + ", ".join(_assignment(name, function) for name, function in self.columns.items())
 
@@ -193,14 +197,8 @@ def schema_after_select(schema: pl.Schema | None, exprs: Mapping[str, pl.Expr]) 
     """
     if schema is None:
         return None
-    try:
-        named = [expression.alias(name) for name, expression in exprs.items()]
-        return pl.DataFrame(schema=schema).lazy().select(named).collect_schema()
-    except pl.exceptions.ColumnNotFoundError as error:
-        name = str(error).split('"')[1] if '"' in str(error) else str(error)
-        raise PlanError(f"no column {name!r}{close_names(name, schema)}") from None
-    except pl.exceptions.PolarsError as error:
-        raise PlanError(f"this expression does not fit the columns {dict(schema)}: {error}") from error
+    named = [expression.alias(name) for name, expression in exprs.items()]
+    return check_types(named, schema, "select")
 
 
 def _vectorised(columns: Mapping[str, CompiledFunction]) -> dict[str, pl.Expr]:
