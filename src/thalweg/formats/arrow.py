@@ -11,7 +11,7 @@ import polars as pl
 
 from thalweg.errors import ConfigurationError
 from thalweg.formats.errors import ErrorClass, Refused
-from thalweg.records import DecodeError, Decoded, Decoder, EncodedRecords, Encoder, RawRecords
+from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, RawRecords
 
 
 class ArrowFormat:

@@ -10,7 +10,7 @@ import polars as pl
 
 from thalweg.errors import ConfigurationError
 from thalweg.formats.errors import ErrorClass
-from thalweg.records import DecodeError, Decoded, Decoder, EncodedRecords, Encoder, RawRecords
+from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, RawRecords
 
 VALUE = "value"
 

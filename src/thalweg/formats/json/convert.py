@@ -116,17 +116,19 @@ def _integer(dtype: pl.DataType) -> Converter:
     def convert(value: Any, field: str) -> int | None:
         if value is None:
             return None
-        if type(value) is not int:
-            # 25.0 is an integer that some producers write with a point; 25.5 is not, nor is what a double rounds.
-            whole = isinstance(value, float | Decimal) and abs(value) <= _LARGEST_SAFE and value == int(value)
-            if not whole:
-                raise wrong_type(field, dtype, value)
-            value = int(value)
-        if not low <= value <= high:
+        if type(value) is not int and not _is_whole(value):
+            raise wrong_type(field, dtype, value)
+        number = int(value)
+        if not low <= number <= high:
             raise out_of_range(field, dtype, value)
-        return int(value)
+        return number
 
     return convert
+
+
+def _is_whole(value: Any) -> bool:
+    """25.0 is an integer that some producers write with a point; 25.5 is none, nor is what a double may have rounded."""
+    return isinstance(value, float | Decimal) and abs(value) <= _LARGEST_SAFE and value == int(value)
 
 
 def _float(value: Any, field: str) -> float | None:

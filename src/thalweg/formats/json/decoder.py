@@ -27,7 +27,7 @@ from thalweg.formats.kernels.skeleton import (
     SEARCHED,
     index_keys,
 )
-from thalweg.records import DecodeError, Decoded, RawRecords
+from thalweg.records import Decoded, DecodeError, RawRecords
 
 _SEED = 100
 """So many records are looked at before the kernel first runs on inferred columns."""

@@ -17,6 +17,11 @@ def inner(function: Callable[P, R]) -> Callable[P, R]:
     return cast("Callable[P, R]", njit(nogil=True, error_model="numpy")(function))
 
 
+def hot(function: Callable[P, R]) -> Callable[P, R]:
+    """An `inner` that runs for every value: its code replaces the call, which Numba's own choice would not do."""
+    return cast("Callable[P, R]", njit(nogil=True, error_model="numpy", forceinline=True)(function))
+
+
 def entry(signature: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A kernel for Python, compiled at import of its module, or loaded from the cache on disk."""
 
@@ -41,7 +46,7 @@ def _stamp(dispatcher: Any) -> None:
     Numba looks at the file of the function alone, so that an edit of an inner kernel in another file would leave its
     callers stale. The stamp it compares is widened; where Numba's inside has changed, its own stamp stays.
     """
-    file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    file: Any = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if hasattr(file, "_source_stamp"):
         stats = [path.stat() for path in sorted(Path(__file__).parent.glob("*.py"))]
         file._source_stamp = tuple((stat.st_mtime, stat.st_size) for stat in stats)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from thalweg.formats.kernels.compile import hot
 
 _I8, _I16, _I32, _I64, _I128 = (ir.IntType(bits) for bits in (8, 16, 32, 64, 128))
 _BYTES16 = ir.VectorType(_I8, 16)
@@ -141,6 +144,12 @@ def marks16(typingctx, address):
         return builder.or_(low_bits, builder.shl(high_bits, ir.Constant(_I64, 16)))
 
     return types.int64(types.int64), generate
+
+
+@hot
+def signed(value: np.uint64) -> int:
+    """The int64 with the same bits."""
+    return np.int64(value)  # type: ignore[return-value]
 
 
 @intrinsic

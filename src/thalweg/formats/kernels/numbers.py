@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from thalweg.formats.kernels.compile import inner
+from thalweg.formats.kernels.compile import hot, inner
 from thalweg.formats.kernels.memory import (
     float_from_bits,
     leading_zeros,
     load_u8,
     load_u64,
     multiply_wide,
+    signed,
     trailing_zeros,
 )
 from thalweg.formats.kernels.powers import EXACT, READ_HIGH, READ_LOW, TENS
@@ -34,7 +35,7 @@ _EXACT_MANTISSA = np.uint64(1 << 53)
 _HIDDEN_BIT = np.uint64(1 << 52)
 
 
-@inner
+@hot
 def _eight(word: np.uint64) -> np.uint64:
     """The value of eight digits (0–9 each, first digit in the lowest byte)."""
     word = (word * np.uint64(2561)) >> np.uint64(8)
@@ -42,7 +43,7 @@ def _eight(word: np.uint64) -> np.uint64:
     return ((word & np.uint64(0x0000FFFF0000FFFF)) * np.uint64(42949672960001)) >> np.uint64(32)
 
 
-@inner
+@hot
 def scan_digits(p: int, end: int, value: np.uint64) -> tuple[int, np.uint64]:
     """Reads digits from `p` on, appended to `value` (modulo 2**64); gives the first address that has none."""
     while p + 8 <= end:
@@ -79,7 +80,7 @@ def _leading_zero_digits(p: int, stop: int) -> int:
     return count
 
 
-@inner
+@hot
 def scan_number(p: int, end: int) -> tuple[int, int, bool, np.uint64, int]:
     """Reads one JSON number: (address behind it, kind, negative, mantissa, exponent of ten)."""
     mantissa = _ZERO
@@ -113,11 +114,11 @@ def scan_number(p: int, end: int) -> tuple[int, int, bool, np.uint64, int]:
         p, power = scan_digits(p, end, _ZERO)
         if p == start or p - start > 4:
             return p, NOT_A_NUMBER, negative, mantissa, 0
-        exponent += -np.int64(power) if sign == 45 else np.int64(power)
+        exponent += -signed(power) if sign == 45 else signed(power)
     return p, kind, negative, mantissa, exponent
 
 
-@inner
+@hot
 def to_double(negative: bool, mantissa: np.uint64, exponent: int) -> tuple[bool, float]:
     """The double nearest to mantissa * 10**exponent; false where it is beyond the largest.
 
@@ -134,7 +135,7 @@ def to_double(negative: bool, mantissa: np.uint64, exponent: int) -> tuple[bool,
     return finite, float_from_bits(bits)
 
 
-@inner
+@hot
 def _nearest(mantissa: np.uint64, exponent: int) -> tuple[bool, np.uint64]:
     if mantissa == _ZERO or exponent < -342:
         return True, _ZERO
@@ -152,7 +153,7 @@ def _nearest(mantissa: np.uint64, exponent: int) -> tuple[bool, np.uint64]:
     upper = high >> np.uint64(63)
     shift = upper + np.uint64(9)
     bits = high >> shift
-    power = ((217706 * exponent) >> 16) + 63 + np.int64(upper) - zeros + 1023
+    power = ((217706 * exponent) >> 16) + 63 + signed(upper) - zeros + 1023
     if power <= 0:  # subnormal
         if 1 - power >= 64:
             return True, _ZERO

@@ -16,12 +16,12 @@ LARGEST_DIGITS_POWER = 324
 
 
 def _reading_power(q: int) -> int:
-    """5**q as 128 bits with the highest one set: truncated for q >= 0, rounded up for q < 0 (Lemire 2021, section 5)."""
+    """5**q as 128 bits, the highest one set: truncated for q >= 0, rounded up for q < 0 (Lemire 2021, section 5)."""
     if q >= 0:
-        power = 5**q
+        power: int = 5**q
         shift = power.bit_length() - 128
         return power >> shift if shift > 0 else power << -shift
-    power = 5**-q
+    power = 5 ** abs(q)
     z = (power - 1).bit_length()
     bits = z + 127 if q >= -27 else 2 * z + 128
     value = (1 << bits) // power + 1
@@ -31,10 +31,10 @@ def _reading_power(q: int) -> int:
 def _writing_power(k: int) -> int:
     """10**k as 128 bits with the highest one set, rounded up (Giulietti 2020, section 9.3)."""
     if k >= 0:
-        power = 10**k
+        power: int = 10**k
         shift = power.bit_length() - 128
         return -(-power >> shift) if shift > 0 else power << -shift
-    power = 10**-k
+    power = 10 ** abs(k)
     # floor(log2(10**k)) is -(bit length of 10**-k), as no 10**n with n > 0 is a power of two.
     return -(-(1 << (127 + power.bit_length())) // power)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from thalweg.formats.kernels.compile import entry, inner
+from thalweg.formats.kernels.compile import entry, hot, inner
 from thalweg.formats.kernels.memory import load_u8, store_u8
 from thalweg.formats.kernels.skeleton import (
     BROKEN,
@@ -45,7 +45,7 @@ NULLS = 1
 MARK_FIELDS = 2
 
 
-@inner
+@hot
 def _set_null(column: int, row: int, columns: Int64s, marks: Int64s) -> bool:
     """Notes a null or a missing key; false where one is not allowed."""
     if columns[column, REQUIRED] != 0:

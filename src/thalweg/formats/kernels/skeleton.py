@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from thalweg.formats.kernels.compile import entry, inner
+from thalweg.formats.kernels.compile import entry, hot, inner
 from thalweg.formats.kernels.memory import load_u8, load_u64
 from thalweg.formats.kernels.skip import skip_space, skip_string
 
@@ -41,7 +41,7 @@ BROKEN = -3
 """In place of a column: not simple JSON."""
 
 
-@inner
+@hot
 def _equal(p: int, stretch: int, length: int, end: int) -> bool:
     """Whether the bytes at `p` are those at `stretch` (which is readable to a multiple of eight)."""
     if p + length > end:
@@ -56,7 +56,7 @@ def _equal(p: int, stretch: int, length: int, end: int) -> bool:
         return True
     if p + done + 8 <= end:
         differing = load_u64(p + done) ^ load_u64(stretch + done)
-        return differing << np.uint64(64 - 8 * rest) == np.uint64(0)
+        return bool(differing << np.uint64(64 - 8 * rest) == np.uint64(0))
     while done < length:
         if load_u8(p + done) != load_u8(stretch + done):
             return False
@@ -64,15 +64,15 @@ def _equal(p: int, stretch: int, length: int, end: int) -> bool:
     return True
 
 
-@inner
+@hot
 def predict(p: int, end: int, node: int, nodes: Int64s, node_bytes: int) -> int:
     """Which node's bytes stand at `p`, of those that followed `node` before; -1 for none of them."""
     for i in range(FIRST_FOLLOWER, FIRST_FOLLOWER + FOLLOWERS):
-        follower = nodes[node, i]
+        follower: int = nodes[node, i]
         if follower < 0:
             return -1
         if _equal(p, node_bytes + follower * NODE_BYTES, nodes[follower, LENGTH], end):
-            return np.int64(follower)
+            return follower
     return -1
 
 
@@ -102,7 +102,7 @@ def learn(start: int, length: int, column: int, node: int, nodes: Int64s, node_b
         if nodes[node, i] < 0:
             nodes[node, i] = target
             break
-    return np.int64(target)
+    return target
 
 
 @inner
@@ -118,7 +118,7 @@ def index_keys(key_bytes: Bytes, places: Int64s, buckets: Int64s) -> None:
     for key in range(len(places)):
         state = np.uint64(0xCBF29CE484222325)
         for i in range(places[key, 0], places[key, 0] + places[key, 1]):
-            state = _hash_byte(state, np.int64(key_bytes[i]))
+            state = _hash_byte(state, key_bytes[i])
         at = state & mask
         while buckets[at] >= 0:
             at = (at + np.uint64(1)) & mask
@@ -133,7 +133,7 @@ def _find(start: int, length: int, key_bytes: Bytes, places: Int64s, buckets: In
         state = _hash_byte(state, load_u8(start + i))
     at = state & mask
     while buckets[at] >= 0:
-        key = buckets[at]
+        key: int = buckets[at]
         if places[key, 1] == length:
             same = True
             for i in range(length):
@@ -141,15 +141,13 @@ def _find(start: int, length: int, key_bytes: Bytes, places: Int64s, buckets: In
                     same = False
                     break
             if same:
-                return np.int64(key)
+                return key
         at = (at + np.uint64(1)) & mask
     return UNKNOWN
 
 
 @inner
-def search(
-    p: int, end: int, first: bool, key_bytes: Bytes, places: Int64s, buckets: Int64s
-) -> tuple[int, int]:
+def search(p: int, end: int, first: bool, key_bytes: Bytes, places: Int64s, buckets: Int64s) -> tuple[int, int]:
     """Reads what stands between two values without any guess: (address of the next value, column of its key).
 
     In place of the column: `UNKNOWN`, `NO_MEMBER` (the record ends here as it should), or `BROKEN`.

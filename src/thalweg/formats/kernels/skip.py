@@ -34,7 +34,7 @@ def skip_word(p: int, end: int) -> int:
     if p + 4 > end:
         return -1
     word = load_u32(p)
-    if word == _TRUE or word == _NULL:
+    if word in (_TRUE, _NULL):
         return p + 4
     if p + 5 <= end and load_u8(p) == 102 and load_u32(p + 1) == _ALSE:
         return p + 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from thalweg.formats.kernels.compile import inner
+from thalweg.formats.kernels.compile import hot, inner
 from thalweg.formats.kernels.memory import (
     load_i64,
     load_u8,
@@ -22,7 +22,7 @@ ESCAPED = 1
 NOT_A_STRING = 2
 
 
-@inner
+@hot
 def scan_string(p: int, end: int) -> tuple[int, int, bool]:
     """From the byte after the opening quote: (address of the closing quote, what it is, whether ASCII only).
 
@@ -60,7 +60,7 @@ def scan_string(p: int, end: int) -> tuple[int, int, bool]:
 
 @inner
 def valid_utf8(p: int, stop: int) -> bool:
-    """Whether [p, stop) is UTF-8 as Unicode table 3-7 has it: no overlong forms, no surrogates, nothing above 10FFFF."""
+    """Whether [p, stop) is UTF-8 (Unicode, table 3-7): no overlong forms, no surrogates, nothing above 10FFFF."""
     while p < stop:
         byte = load_u8(p)
         if byte < 0x80:
@@ -200,7 +200,7 @@ def unescape(p: int, end: int, out: int) -> tuple[int, int]:
     return -1, 0
 
 
-@inner
+@hot
 def copy(target: int, source: int, length: int) -> None:
     """Copies `length` bytes; reads and writes nothing outside of them."""
     done = 0
@@ -220,7 +220,7 @@ def copy(target: int, source: int, length: int) -> None:
         done += 1
 
 
-@inner
+@hot
 def write_view(view: int, start: int, length: int, readable: int, side: int, used: int) -> int:
     """Writes the 16-byte view of a string at `view`; longer ones are copied to the side buffer at `side` + `used`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from thalweg.formats.kernels.compile import entry, inner
+from thalweg.formats.kernels.compile import entry, hot
 from thalweg.formats.kernels.memory import load_u8, store_u8, store_u16
 
 SECONDS_PER_DAY = 86_400
@@ -17,17 +17,17 @@ _PAIRS = np.array([48 + i // 10 | (48 + i % 10) << 8 for i in range(100)], np.in
 """Two digits as two bytes, little endian."""
 
 
-@inner
+@hot
 def two_digits(p: int) -> int:
     """The value of two digits, or a negative number."""
-    tens = load_u8(p) - 48
-    ones = load_u8(p + 1) - 48
+    tens: int = load_u8(p) - 48
+    ones: int = load_u8(p + 1) - 48
     if tens < 0 or tens > 9 or ones < 0 or ones > 9:
         return -10_000
     return tens * 10 + ones
 
 
-@inner
+@hot
 def days_of(year: int, month: int, day: int) -> int:
     """Days since 1970-01-01 in the proleptic Gregorian calendar (Hinnant's days_from_civil); year >= 0."""
     if month <= 2:
@@ -40,17 +40,18 @@ def days_of(year: int, month: int, day: int) -> int:
     era = year // 400
     of_era = year - era * 400
     of_year = (153 * month + 2) // 5 + day - 1
-    return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468 - 146_097
+    days: int = era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468 - 146_097
+    return days
 
 
-@inner
+@hot
 def _days_in_month(year: int, month: int) -> int:
     if month == 2:
         return 29 if (year % 4 == 0 and year % 100 != 0) or year % 400 == 0 else 28
     return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
 
 
-@inner
+@hot
 def parse_date(p: int, stop: int) -> tuple[bool, int]:
     """`YYYY-MM-DD` at the start of [p, stop): days since 1970."""
     if p + 10 > stop or load_u8(p + 4) != 45 or load_u8(p + 7) != 45:
@@ -63,7 +64,7 @@ def parse_date(p: int, stop: int) -> tuple[bool, int]:
     return True, days_of(year, month, day)
 
 
-@inner
+@hot
 def _parse_offset(p: int, stop: int) -> tuple[bool, int]:
     """What stands after the time: nothing (UTC), `Z`, or ±HH, ±HHMM, ±HH:MM; in seconds to subtract."""
     if p == stop:
@@ -88,7 +89,7 @@ def _parse_offset(p: int, stop: int) -> tuple[bool, int]:
     return True, -seconds if first == 45 else seconds
 
 
-@inner
+@hot
 def parse_time(p: int, stop: int) -> tuple[bool, int, int]:
     """An ISO 8601 date or date and time in [p, stop): (whether it is one, seconds since 1970 UTC, nanoseconds).
 
@@ -150,13 +151,13 @@ def read_date(address: int, length: int) -> tuple[bool, int]:
     return fine and length == 10, days
 
 
-@inner
+@hot
 def write_pair(out: int, value: int) -> None:
     """Writes two digits."""
     store_u16(out, _PAIRS[value])
 
 
-@inner
+@hot
 def write_date(out: int, days: int) -> int:
     """Writes `YYYY-MM-DD` for a day of the years 1 to 9999 (Hinnant's civil_from_days); gives the address behind."""
     shifted = days + 719_468
@@ -177,7 +178,7 @@ def write_date(out: int, days: int) -> int:
     return out + 10
 
 
-@inner
+@hot
 def write_time(out: int, milliseconds: int) -> int:
     """Writes `YYYY-MM-DDTHH:MM:SS.mmmZ` for a time of the years 1 to 9999; gives the address behind."""
     seconds = milliseconds // 1000

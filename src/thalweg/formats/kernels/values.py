@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from thalweg.formats.kernels.compile import inner
+from thalweg.formats.kernels.compile import hot
 from thalweg.formats.kernels.memory import load_u8, load_u32, store_f64, store_u64
 from thalweg.formats.kernels.numbers import INTEGER, NOT_A_NUMBER, scan_number, to_double
 from thalweg.formats.kernels.skip import skip_value
@@ -32,7 +32,7 @@ IS_NULL = -2
 """`read_value` gives these in place of an address."""
 
 
-@inner
+@hot
 def _read_string(p: int, end: int, slot: int, side: int, used: int) -> tuple[int, int]:
     if load_u8(p) != 34:
         return REFUSED, used
@@ -55,7 +55,7 @@ def _read_string(p: int, end: int, slot: int, side: int, used: int) -> tuple[int
     return close + 1, write_view(slot, text, length, text, side, used)
 
 
-@inner
+@hot
 def _read_number(p: int, end: int, kind: int, slot: int, low: int, high: int) -> int:
     p, token, negative, mantissa, exponent = scan_number(p, end)
     if token == NOT_A_NUMBER:
@@ -77,7 +77,7 @@ def _read_number(p: int, end: int, kind: int, slot: int, low: int, high: int) ->
     return p
 
 
-@inner
+@hot
 def _read_time(p: int, end: int, kind: int, slot: int, ticks: int) -> int:
     """A time as text, or as milliseconds; `ticks` per second are stored."""
     if load_u8(p) == 34:
@@ -108,10 +108,8 @@ def _read_time(p: int, end: int, kind: int, slot: int, ticks: int) -> int:
     return p
 
 
-@inner
-def read_value(
-    p: int, end: int, kind: int, slot: int, low: int, high: int, side: int, used: int
-) -> tuple[int, int]:
+@hot
+def read_value(p: int, end: int, kind: int, slot: int, low: int, high: int, side: int, used: int) -> tuple[int, int]:
     """Reads the value at `p` into `slot`: (address behind it, bytes of the side buffer taken).
 
     `REFUSED` where the value is of another type, out of range or not simple, `IS_NULL` (four bytes long) for null.
@@ -122,9 +120,9 @@ def read_value(
         return IS_NULL, used
     if kind == STRING:
         return _read_string(p, end, slot, side, used)
-    if kind == DOUBLE or kind == INTEGERS:
+    if kind in (DOUBLE, INTEGERS):
         return _read_number(p, end, kind, slot, low, high), used
-    if kind == TIME or kind == DATE:
+    if kind in (TIME, DATE):
         return _read_time(p, end, kind, slot, low), used
     if kind == BOOLEAN:
         if p + 4 <= end and load_u32(p) == _TRUE:

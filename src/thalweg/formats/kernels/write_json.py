@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from thalweg.formats.kernels.compile import entry, inner
+from thalweg.formats.kernels.compile import entry, hot, inner
 from thalweg.formats.kernels.memory import (
     load_i64,
     load_u8,
@@ -62,9 +62,9 @@ for _byte, _letter in zip(b'"\\\b\f\n\r\t', b'"\\bfnrt', strict=True):
     _ESCAPES[_byte] = _letter
 
 
-@inner
+@hot
 def _bit(bitmap: int, index: int) -> bool:
-    return (load_u8(bitmap + (index >> 3)) >> (index & 7)) & 1 == 1
+    return bool((load_u8(bitmap + (index >> 3)) >> (index & 7)) & 1)
 
 
 @inner
@@ -85,7 +85,7 @@ def _write_escape(out: int, byte: int) -> int:
     return out + 6
 
 
-@inner
+@hot
 def _write_text(out: int, source: int, length: int) -> int:
     """Writes a string in quotes, escaped as JSON asks (at most 6 * length + 2 bytes)."""
     store_u8(out, 34)
@@ -108,9 +108,9 @@ def _write_text(out: int, source: int, length: int) -> int:
     return out + 1
 
 
-@inner
+@hot
 def _write_moment(out: int, ticks: int, per_second: int) -> int:
-    """Writes a time with milliseconds, and more digits where it has them; beyond the years 1 to 9999 as milliseconds."""
+    """Writes a time with milliseconds, with more digits where it has them; outside of years 1 to 9999 a number."""
     per_millisecond = per_second // 1000
     milliseconds = ticks // per_millisecond
     if milliseconds < FIRST_SECOND * 1000 or milliseconds > LAST_SECOND * 1000 + 999:
@@ -136,7 +136,7 @@ def _write_day(out: int, days: int) -> int:
     return out + 1
 
 
-@inner
+@hot
 def _write_null(out: int) -> int:
     store_u16(out, 0x756E)
     store_u16(out + 2, 0x6C6C)
@@ -155,12 +155,12 @@ def _write_boolean(out: int, value: bool) -> int:
     return out + 5
 
 
-@inner
+@hot
 def _write_fixed(out: int, kind: int, data: int, slot: int, extra: int) -> int:
     """Writes a value that is no text."""
     if kind == SIGNED:
         return write_integer(out, load_i64(data + 8 * slot))
-    if kind == DOUBLE or kind == SINGLE:
+    if kind in (DOUBLE, SINGLE):
         after = write_double(out, data + 8 * slot) if kind == DOUBLE else write_single(out, data + 4 * slot)
         return after if after != 0 else _write_null(out)
     if kind == BOOLEAN:
@@ -192,7 +192,7 @@ def write_rows(first: int, rows: int, columns: Int64s, data: Bytes, offsets: Int
             valid = validity == 0 or _bit(validity, slot)
             view = columns[index, DATA] + 16 * slot
             text = 0
-            if valid and (kind == TEXT or kind == JSON):
+            if valid and kind in (TEXT, JSON):
                 text = load_u32(view)
             if out + length + 6 * text > limit:
                 return row
@@ -200,7 +200,7 @@ def write_rows(first: int, rows: int, columns: Int64s, data: Bytes, offsets: Int
             out += length
             if not valid:
                 out = _write_null(out)
-            elif kind == TEXT or kind == JSON:
+            elif kind in (TEXT, JSON):
                 source = view + 4
                 if text > 12:
                     buffer = load_u32(view + 8)

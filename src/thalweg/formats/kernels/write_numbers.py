@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from thalweg.formats.kernels.compile import inner
+from thalweg.formats.kernels.compile import hot, inner
 from thalweg.formats.kernels.memory import (
     leading_zeros,
     load_i64,
     load_u32,
     multiply_wide,
+    signed,
     store_u8,
 )
 from thalweg.formats.kernels.powers import SMALLEST_DIGITS_POWER, TENS, WRITE_HIGH, WRITE_LOW
@@ -23,36 +24,36 @@ _TEN = np.uint64(10)
 _HUNDRED = np.uint64(100)
 
 
-@inner
+@hot
 def count_digits(value: np.uint64) -> int:
     """How many decimal digits `value` has; 1 for 0."""
     if value == _ZERO:
         return 1
-    guess = ((64 - leading_zeros(value)) * 1233) >> 12
+    guess: int = ((64 - leading_zeros(value)) * 1233) >> 12
     return guess + (1 if value >= TENS[guess] else 0)
 
 
-@inner
+@hot
 def write_digits(out: int, value: np.uint64, count: int) -> int:
     """Writes `value` with exactly `count` digits; gives the address behind them."""
     at = out + count
     while at - out >= 2:
         rest = value // _HUNDRED
         at -= 2
-        write_pair(at, np.int64(value - rest * _HUNDRED))
+        write_pair(at, signed(value - rest * _HUNDRED))
         value = rest
     if at > out:
-        store_u8(out, 48 + np.int64(value % _TEN))
+        store_u8(out, 48 + signed(value % _TEN))
     return out + count
 
 
-@inner
+@hot
 def write_unsigned(out: int, value: np.uint64) -> int:
     """Writes an unsigned integer (at most 20 bytes)."""
     return write_digits(out, value, count_digits(value))
 
 
-@inner
+@hot
 def write_integer(out: int, value: int) -> int:
     """Writes a signed integer (at most 20 bytes)."""
     if value < 0:
@@ -61,7 +62,7 @@ def write_integer(out: int, value: int) -> int:
     return write_unsigned(out, np.uint64(value))
 
 
-@inner
+@hot
 def _round_to_odd(high: np.uint64, low: np.uint64, value: np.uint64) -> np.uint64:
     """The upper 64 bits of (high, low) * value; the lowest bit is set where anything was cut off."""
     _, below = multiply_wide(low, value)
@@ -69,10 +70,11 @@ def _round_to_odd(high: np.uint64, low: np.uint64, value: np.uint64) -> np.uint6
     total = middle + below
     if total < middle:
         above += _ONE
-    return above | (_ONE if total > _ONE else _ZERO)
+    odd: np.uint64 = above | (_ONE if total > _ONE else _ZERO)
+    return odd
 
 
-@inner
+@hot
 def shortest(significand: np.uint64, exponent: int, narrow_below: bool) -> tuple[np.uint64, int]:
     """The shortest decimal within the rounding interval of significand * 2**exponent, the nearest one where several
     are: (digits, exponent of ten). Raffaello Giulietti: The Schubfach way to render doubles, 2020.
@@ -110,7 +112,7 @@ def shortest(significand: np.uint64, exponent: int, narrow_below: bool) -> tuple
     return digits + (_ONE if up else _ZERO), k
 
 
-@inner
+@hot
 def _write_decimal(out: int, digits: np.uint64, exponent: int) -> int:
     """Writes digits * 10**exponent as `repr` would: with a point from 1e-4 up to below 1e16, else with an exponent."""
     while digits >= _TEN and digits % _TEN == _ZERO:
@@ -123,7 +125,7 @@ def _write_decimal(out: int, digits: np.uint64, exponent: int) -> int:
             out = write_digits(out, digits, 1)
         else:
             head = digits // TENS[count - 1]
-            store_u8(out, 48 + np.int64(head))
+            store_u8(out, 48 + signed(head))
             store_u8(out + 1, 46)
             out = write_digits(out + 2, digits - head * TENS[count - 1], count - 1)
         power = point - 1
@@ -148,11 +150,11 @@ def _write_decimal(out: int, digits: np.uint64, exponent: int) -> int:
     return write_digits(out + 1, digits - whole * TENS[-exponent], -exponent)
 
 
-@inner
+@hot
 def write_double(out: int, address: int) -> int:
     """Writes the finite double at `address` (at most 24 bytes); gives 0 where it is not finite."""
     bits = np.uint64(load_i64(address))
-    field = np.int64(bits >> np.uint64(52)) & 0x7FF
+    field = signed(bits >> np.uint64(52)) & 0x7FF
     fraction = bits & np.uint64((1 << 52) - 1)
     return _write_binary(out, bits >> np.uint64(63), fraction, field, 0x7FF, 52, 1075)
 
@@ -161,13 +163,16 @@ def write_double(out: int, address: int) -> int:
 def write_single(out: int, address: int) -> int:
     """Writes the finite 4-byte float at `address`, with the digits that a 4-byte float needs."""
     bits = np.uint64(load_u32(address))
-    field = np.int64(bits >> np.uint64(23)) & 0xFF
+    field = signed(bits >> np.uint64(23)) & 0xFF
     fraction = bits & np.uint64((1 << 23) - 1)
     return _write_binary(out, bits >> np.uint64(31), fraction, field, 0xFF, 23, 150)
 
 
 @inner
-def _write_binary(out: int, sign: np.uint64, fraction: np.uint64, field: int, special: int, width: int, bias: int) -> int:
+def _write_binary(
+    out: int, sign: np.uint64, fraction: np.uint64, field: int, special: int, width: int, bias: int
+) -> int:
+    """Writes a float of `width` fraction bits by its parts; 0 where `field` says infinite or not a number."""
     if field == special:
         return 0
     if sign != _ZERO:
