@@ -193,6 +193,11 @@ class EmbeddedLog:
         frames = [_as_stored(chunk) for chunk in self._chunks(known, partition, start, limit)]
         return pl.concat(frames) if frames else pl.DataFrame(schema=_RECORDS)
 
+    def end(self, topic: str, partition: int = 0) -> int:
+        """The offset that the partition's next event will have."""
+        known = self._topics.find(topic)
+        return self._topics.ends(known)[_existing(known, partition)][1]
+
     def topics(self) -> pl.DataFrame:
         """One row per topic: topic, partitions, events (held), bytes (stored), retention_ms, retention_bytes."""
         return self._frame(
