@@ -2,6 +2,7 @@
 
 from thalweg.analytics.aggregates import (
     average,
+    collect,
     count,
     count_distinct,
     max_,
@@ -15,6 +16,7 @@ from thalweg.analytics.aggregates import (
 
 __all__ = [
     "average",
+    "collect",
     "count",
     "count_distinct",
     "max_",

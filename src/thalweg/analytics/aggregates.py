@@ -12,6 +12,7 @@ from thalweg.errors import ConfigurationError
 from thalweg.streams.aggregate import (
     Aggregate,
     Average,
+    Collect,
     Count,
     Distinct,
     ExactQuantile,
@@ -123,3 +124,12 @@ def stddev(value: object, *, ddof: int = 1) -> Aggregate:
     stddev(amount)
     """
     return Variance(to_input(value), ddof=ddof, root=True)
+
+
+def collect(value: object) -> Aggregate:
+    """All values that are not null, as a sorted list. State grows with the events.
+
+    >>> collect("amount")
+    collect(amount)
+    """
+    return Collect(to_input(value))

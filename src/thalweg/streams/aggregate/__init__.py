@@ -1,6 +1,6 @@
 """Aggregates as columnar monoids (see `monoid`): the contract, the basic ones, and their spellings."""
 
-from thalweg.streams.aggregate.basic import Average, Count, Extremum, Total, Variance
+from thalweg.streams.aggregate.basic import Average, Collect, Count, Extremum, Total, Variance
 from thalweg.streams.aggregate.items import Distinct, ExactQuantile, Quantile
 from thalweg.streams.aggregate.monoid import Aggregate, Input, Itemised, Part, Scalar
 from thalweg.streams.aggregate.parts import warm_up
@@ -11,6 +11,7 @@ __all__ = [
     "Aggregate",
     "AggregatePlan",
     "Average",
+    "Collect",
     "Count",
     "Distinct",
     "ExactQuantile",

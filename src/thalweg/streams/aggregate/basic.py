@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from thalweg.streams.aggregate.monoid import Input, Scalar
-from thalweg.streams.aggregate.parts import Extreme, Moments, NonNull, Rows, Sum
+from thalweg.streams.aggregate.parts import Extreme, Moments, NonNull, Rows, Sum, Values
 
 
 class Count(Scalar):
@@ -85,3 +85,18 @@ class Variance(Scalar):
         divisor = pl.col(self.moments.count) - self.ddof
         variance = self.moments.value(present) / divisor
         return pl.when(divisor > 0).then(variance.sqrt() if self.root else variance)
+
+
+class Collect(Scalar):
+    """All values as a list, sorted, so that it does not depend on the order of arrival."""
+
+    def __init__(self, input: Input) -> None:
+        self.inputs = (input,)
+        self.part = Values(input)
+        self.parts = (self.part,)
+
+    def describe(self) -> str:
+        return f"collect({self.inputs[0].text})"
+
+    def finish(self, present: frozenset[str]) -> pl.Expr:
+        return self.part.value(present).list.sort()

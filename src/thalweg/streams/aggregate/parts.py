@@ -202,6 +202,23 @@ class Moments(Part):
         return pl.col(self.square)
 
 
+class Values(Part):
+    """All values that are not null, as a list in no particular order."""
+
+    def __init__(self, input: Input) -> None:
+        super().__init__("values", input)
+        self.column = input.column
+
+    def prepare(self, values: pl.Series | None) -> list[pl.Expr]:
+        return [pl.col(self.column).drop_nulls().alias(self.name)]
+
+    def merge(self, present: frozenset[str]) -> list[pl.Expr]:
+        return [pl.col(self.name).explode().drop_nulls()]
+
+    def value(self, present: frozenset[str]) -> pl.Expr:
+        return pl.col(self.name)
+
+
 def _safe(values: pl.Series) -> bool:
     """No sum over these values can leave 63 bits."""
     if not values.dtype.is_integer() or not len(values):

@@ -63,9 +63,10 @@ class GlobalWindowOperator(SlotWindowOperator):
             return
         slots = np.unique(np.concatenate(self._news))
         self._news = []
-        yield self._changes(slots)
+        changes = self._changes(slots)
         self._sent[slots] = True
         self._unsent[slots] = False
+        yield changes
 
     def _changes(self, slots: Slots) -> Batch:
         facts = {
@@ -88,4 +89,5 @@ class GlobalWindowOperator(SlotWindowOperator):
         slots = windows[SLOT].to_numpy()
         self._sent[slots] = windows[SENT].to_numpy()
         self._unsent[slots] = windows[UNSENT].to_numpy()
-        self._news = [slots[self._unsent[slots]]]
+        if self._unsent.any():
+            self._news = [slots[self._unsent[slots]]]

@@ -83,9 +83,10 @@ class SessionWindowOperator(SlotWindowOperator):
             self._release()
         due = self.index.due(self.closed)
         if len(due):
-            yield self.result(self._results(due), watermark)
+            results = self.result(self._results(due), watermark)
             self.index.close(due)
             self.bury(due)
+            yield results
 
     def _results(self, slots: Slots) -> pl.DataFrame:
         bounds = {SLOT: slots, WINDOW_START: self.index.start[slots], WINDOW_END: self.index.ends(slots)}

@@ -48,9 +48,9 @@ class WindowAggregateNode(Node):
         if not isinstance(self.window, AlignedWindow | SessionWindow | GlobalWindow):
             raise ConfigurationError(f"{self.window!r} is not a window; use e.g. TumblingWindow('1m')")
         aggregates = to_aggregates(self.aggregates)
-        both = sorted(set(aggregates) & set(self.keys))
+        both = sorted((set(aggregates) | {"window_start", "window_end"}) & set(self.keys))
         if both:
-            raise ConfigurationError(f"{', '.join(both)}: both a key column and an aggregate's name")
+            raise ConfigurationError(f"{', '.join(both)}: a key column and a result column; rename one of them")
         if self.allowed_lateness:
             raise ConfigurationError(
                 f"allowed_lateness={self.allowed_lateness} is not served yet: results would have to change after their"

@@ -1,0 +1,65 @@
+"""The published window cases, at batch sizes 1, 7, 1000 and everything at once; and the data is as it was published."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.cases import NotServed, run_window_case
+from tests.conformance.window_cases import NOT_YET
+
+DATA = Path(__file__).parent / "data"
+CASES = {path.stem: json.loads(path.read_text()) for path in sorted((DATA / "windows").glob("*.json"))}
+SERVED = [name for name in CASES if name not in NOT_YET]
+CHECKSUM = "3bb33806701ce28867178506d8f6e812b098a3d564bc58b6ff0d87685592b927"
+
+
+def test_the_data_is_as_it_was_published():
+    total = hashlib.sha256()
+    for path in sorted(p for p in DATA.rglob("*") if p.is_file()):
+        total.update(
+            str(path.relative_to(DATA).as_posix()).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest()
+        )
+    assert total.hexdigest() == CHECKSUM
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000, None])
+@pytest.mark.parametrize("name", SERVED)
+def test_window_case(name: str, batch_size: int | None):
+    case = CASES[name]
+    found = run_window_case(case, DATA / "inputs", batch_size)
+    if case["emission"] == "steps":
+        expected = [step["expect"] for step in case["steps"] if "expect" in step]
+        assert len(found) == len(expected)
+        for mine, theirs in zip(found, expected, strict=True):
+            assert_same_rows(mine, theirs, case)
+    else:
+        assert_same_rows(found, case["rows"], case)
+
+
+@pytest.mark.parametrize("name", NOT_YET)
+def test_what_is_not_served_yet_says_so(name: str):
+    with pytest.raises(NotServed, match=NOT_YET[name]):
+        run_window_case(CASES[name], DATA / "inputs", None)
+
+
+def assert_same_rows(found: list[list[Any]], expected: list[list[Any]], case: dict[str, Any]) -> None:
+    if not case["order_sensitive"]:
+        found, expected = sorted(found, key=place), sorted(expected, key=place)
+    assert len(found) == len(expected), (found[:5], expected[:5])
+    for mine, theirs in zip(found, expected, strict=True):
+        for one, other, column in zip(mine, theirs, case["columns"], strict=True):
+            if column["type"] in ("float", "decimal") and one is not None and other is not None:
+                assert math.isclose(one, other, rel_tol=1e-9), (mine, theirs)
+            else:
+                assert one == other, (mine, theirs)
+                assert column["type"] != "int" or one is None or type(one) is int, mine
+
+
+def place(row: list[Any]) -> str:
+    return repr([round(value, 6) + 0.0 if isinstance(value, int | float) else value for value in row])
