@@ -1,0 +1,68 @@
+"""The command line: `thalweg run · plan · demo · topics · dlq · version`. Everything heavy is imported when needed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thalweg.cli import dead_letters, programs, topics
+from thalweg.demo.command import demo
+
+
+class CommandLine(typer.Typer):
+    """Errors made on purpose are messages, not tracebacks."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from thalweg.errors import ThalwegError
+
+        try:
+            return super().__call__(*args, **kwargs)
+        except ThalwegError as error:
+            typer.secho(f"thalweg: {error}", fg="red", err=True)
+            sys.exit(1)
+
+
+app = CommandLine(
+    add_completion=False,
+    help="Real-time streaming analytics for Python.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(dead_letters.app, name="dlq")
+app.command("topics")(topics.topics)
+app.command("jobs")(topics.jobs)
+
+Script = Annotated[Path, typer.Argument(help="A Python file with an App.", exists=True, dir_okay=False, readable=True)]
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from thalweg import __version__
+
+    typer.echo(f"thalweg {__version__}, Python {sys.version.split()[0]}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run(context: typer.Context, script: Script) -> None:
+    """Run a program: as `python script` does, and start its App where the script doesn't do so itself.
+
+    What follows the script's name is handed to it.
+    """
+    programs.run(script, context.args)
+
+
+@app.command()
+def plan(
+    script: Script,
+    json: Annotated[bool, typer.Option("--json", help="The plan as a graph of plain data.")] = False,
+) -> None:
+    """Print the plan of a program's App without running it: what is vectorised, what runs per row and why."""
+    programs.plan(script, as_json=json)
+
+
+app.command("demo")(demo)

@@ -1,0 +1,146 @@
+"""The demo's job: one `App`, through the public API alone, as a user would write it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from thalweg import App, DataStream, col
+from thalweg.analytics import average, count, max_, percentile, sum_
+from thalweg.demo.board import Board
+from thalweg.streams import SlidingWindow, TumblingWindow, WatermarkGenerator
+
+
+@dataclass
+class Login:
+    ts: int
+    user: str
+    ip: str
+    success: bool
+    device: str
+
+
+@dataclass
+class Payment:
+    ts: int
+    user: str
+    amount: float
+    country: str
+    home_country: str
+    merchant: str
+
+
+@dataclass
+class Request:
+    ts: int
+    ip: str
+    route: str
+    url: str
+    status: int
+    ms: float
+
+
+@dataclass
+class CoreSample:
+    ts: int
+    core: int
+    percent: float
+
+
+@dataclass
+class MachineSample:
+    ts: int
+    cpu: float
+    memory: float
+    memory_used: int
+    disk_read: float
+    disk_write: float
+    net_in: float
+    net_out: float
+
+
+@dataclass
+class ProcessSample:
+    ts: int
+    pid: int
+    name: str
+    cpu: float
+    memory: int
+
+
+LATE = WatermarkGenerator("400ms")
+"""The traffic comes up to 300 ms out of order."""
+
+
+def build(file: Path, board: Board, threshold: float) -> App:
+    """The whole job.
+
+    Args:
+        file: the embedded log.
+        board: gets the results.
+        threshold: percent of one core, averaged over a second, that raises an alert.
+    """
+    app = App("demo", broker=f"sqlite:///{file}", guarantee="exactly-once", commit_interval="50ms")
+    vitals(app, board, threshold)
+    payments(app, board)
+    requests(app, board)
+    logins(app, board)
+    return app
+
+
+def vitals(app: App, board: Board, threshold: float) -> None:
+    samples = app.stream("cpu", schema=CoreSample, timestamp="ts")
+    cores = (
+        samples.key_by("core")
+        .window(TumblingWindow("1s"))
+        .aggregate(mean=average("percent"), max=max_("percent"), p95=percentile("percent", 95))
+    )
+    cores.subscribe_batches(board.cores)
+    cores.to("cpu-by-core")
+
+    machine = app.stream("machine", schema=MachineSample, timestamp="ts").window(TumblingWindow("1s"))
+    machine.aggregate(
+        memory=average("memory"),
+        used=max_("memory_used"),
+        disk_read=average("disk_read"),
+        disk_write=average("disk_write"),
+        net_in=average("net_in"),
+        net_out=average("net_out"),
+    ).subscribe_batches(board.machine)
+
+    processes = app.stream("processes", schema=ProcessSample, timestamp="ts").key_by("pid", "name")
+    processes.window(TumblingWindow("1s")).aggregate(cpu=average("cpu"), memory=max_("memory")).subscribe_batches(
+        board.processes
+    )
+
+
+def payments(app: App, board: Board) -> None:
+    stream = app.stream("payments", schema=Payment, timestamp="ts", watermark=LATE)
+    by_country = (
+        stream.key_by("country")
+        .window(TumblingWindow("5s"))
+        .aggregate(n=count(), total=sum_("amount"), p95=percentile("amount", 95))
+    )
+    by_country.subscribe_batches(board.payments)
+    by_country.to("payments-by-country")
+
+
+def requests(app: App, board: Board) -> None:
+    stream = app.stream("requests", schema=Request, timestamp="ts", watermark=LATE)
+    by_route = (
+        stream.key_by("route")
+        .window(SlidingWindow("10s", "1s"))
+        .aggregate(
+            n=count(),
+            errors=sum_(col("status") >= 500),
+            p50=percentile("ms", 50),
+            p95=percentile("ms", 95),
+            p99=percentile("ms", 99),
+        )
+    )
+    by_route.subscribe_batches(board.routes)
+    by_route.to("requests-by-route")
+
+
+def logins(app: App, board: Board) -> DataStream:
+    return app.stream("logins", schema=Login, timestamp="ts", watermark=LATE)
