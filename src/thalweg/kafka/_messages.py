@@ -1,0 +1,191 @@
+"""Messages of librdkafka on loan: read in bulk, given back in bulk, and the handle kept alive until all are back."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from thalweg.errors import ConnectorError
+from thalweg.kafka import _consume_kernels as kernels
+from thalweg.kafka._consume_api import address, api
+from thalweg.kafka._produce_api import failure
+from thalweg.records import Int64s, RawRecords
+
+
+class ConsumerHandle:
+    """An rd_kafka_t. Destroyed when the consumer has dropped it and every message has been given back."""
+
+    def __init__(self, pointer: int) -> None:
+        self.pointer = pointer
+        self._holders = 1
+        self._lock = threading.Lock()
+
+    def hold(self) -> None:
+        with self._lock:
+            self._holders += 1
+
+    def drop(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            last = self._holders == 0
+        if last:
+            api().rd_kafka_destroy(self.pointer)
+
+
+class Loan:
+    """Messages that belong to librdkafka; `release` gives them back. Shared by the batches cut from one read."""
+
+    def __init__(self, handle: ConsumerHandle, messages: Int64s, shares: int) -> None:
+        self._handle = handle
+        self._messages = messages
+        self._shares = shares
+        self._lock = threading.Lock()
+        handle.hold()
+
+    def release(self) -> None:
+        """Gives one share back; the messages go with the last."""
+        with self._lock:
+            self._shares -= 1
+            if self._shares:
+                return
+        kernels.destroy(self._messages, address("rd_kafka_message_destroy"))
+        self._handle.drop()
+
+
+class Share:
+    """One batch's part in a loan; given back once, at the latest when nobody holds it any more."""
+
+    def __init__(self, loan: Loan) -> None:
+        self._loan: Loan | None = loan
+
+    def release(self) -> None:
+        loan, self._loan = self._loan, None
+        if loan is not None:
+            loan.release()
+
+    def __del__(self) -> None:
+        self.release()
+
+
+@dataclass(frozen=True, slots=True)
+class MessageError:
+    """A message that carries an error, or the end of a partition, instead of a record."""
+
+    code: int
+    topic: str
+    partition: int
+    offset: int
+    text: str
+
+
+class _Message(ctypes.Structure):
+    """rd_kafka_message_t"""
+
+    _fields_ = (
+        ("err", ctypes.c_int),
+        ("rkt", ctypes.c_void_p),
+        ("partition", ctypes.c_int32),
+        ("payload", ctypes.c_void_p),
+        ("len", ctypes.c_size_t),
+        ("key", ctypes.c_void_p),
+        ("key_len", ctypes.c_size_t),
+        ("offset", ctypes.c_int64),
+        ("_private", ctypes.c_void_p),
+    )
+
+
+class MessageReader:
+    """Reads messages off a queue and turns them into `RawRecords`."""
+
+    def __init__(self, handle: ConsumerHandle) -> None:
+        self._handle = handle
+        self._buffer = np.zeros(1024, dtype=np.int64)
+        self._count = 0
+        self._names: dict[int, str] = {}
+        self._timestamp = address("rd_kafka_message_timestamp")
+
+    def read(self, queue: int, most: int) -> int:
+        """Takes what is there, up to `most`; runs librdkafka's callbacks. Returns how many; `take` has them."""
+        if most > len(self._buffer):
+            self._buffer = np.zeros(most, dtype=np.int64)
+        count = api().rd_kafka_consume_batch_queue(queue, 0, self._buffer.ctypes.data, most)
+        if count < 0:
+            raise ConnectorError(f"can't read from Kafka: {failure(api().rd_kafka_last_error())}")
+        self._count = count
+        return int(count)
+
+    def serve(self, queue: int) -> None:
+        """Runs callbacks only: for a queue that no partition feeds yet."""
+        if self.read(queue, 16):
+            for error in self.take()[1]:
+                raise ConnectorError(f"{error.topic}: {failure(error.code, error.text)}")
+
+    def take(self) -> tuple[list[RawRecords], list[MessageError]]:
+        """What `read` has read: records by topic, and errors."""
+        n, self._count = self._count, 0
+        messages = self._buffer[:n].copy()
+        topics, errors_at = np.empty(n, np.int64), np.empty(n, np.int64)
+        values, keys = np.empty(n, np.uint64), np.empty(n, np.uint64)
+        value_lengths, key_lengths = np.empty(n, np.int64), np.empty(n, np.int64)
+        partition, offset, timestamp = np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int64)
+        failed = kernels.gather(
+            messages, n, self._timestamp, topics, values, value_lengths, keys, key_lengths, partition, offset,
+            timestamp, errors_at,
+        )  # fmt: skip
+        errors = [self._error(int(messages[i])) for i in errors_at[:failed].tolist()]
+        rows = n - failed
+        raw = RawRecords(
+            "", values[:rows], value_lengths[:rows], keys[:rows], key_lengths[:rows], partition[:rows], offset[:rows],
+            timestamp[:rows], Share(Loan(self._handle, messages, 1)),
+        )  # fmt: skip
+        if not rows:
+            raw.release()
+            return [], errors
+        return self._by_topic(raw, topics[:rows]), errors
+
+    def select(self, raw: RawRecords, keep: npt.NDArray[np.bool_]) -> RawRecords:
+        """Some of the records; takes over their owner."""
+        owner, raw.owner = raw.owner, None
+        return _part(raw, raw.topic, keep, owner)
+
+    def _by_topic(self, raw: RawRecords, topics: Int64s) -> list[RawRecords]:
+        first = int(topics[0])
+        if (topics == first).all():
+            raw.topic = self._name(first)
+            return [raw]
+        owner, raw.owner = raw.owner, None
+        handles = np.unique(topics).tolist()
+        # Further shares of the same loan: the messages go back when the last topic's batch is released.
+        loan, owner._loan = owner._loan, None
+        loan._shares = len(handles)
+        return [_part(raw, self._name(handle), topics == handle, Share(loan)) for handle in handles]
+
+    def _name(self, handle: int) -> str:
+        name = self._names.get(handle)
+        if name is None:
+            name = self._names[handle] = api().rd_kafka_topic_name(handle).decode()
+        return name
+
+    def _error(self, pointer: int) -> MessageError:
+        message = _Message.from_address(pointer)
+        topic = api().rd_kafka_topic_name(message.rkt).decode() if message.rkt else ""
+        text = (api().rd_kafka_message_errstr(pointer) or b"").decode(errors="replace")
+        return MessageError(message.err, topic, message.partition, message.offset, text)
+
+
+def _part(raw: RawRecords, topic: str, keep: npt.NDArray[np.bool_], owner: object) -> RawRecords:
+    return RawRecords(
+        topic,
+        raw.value_address[keep],
+        raw.value_length[keep],
+        raw.key_address[keep],
+        raw.key_length[keep],
+        raw.partition[keep],
+        raw.offset[keep],
+        raw.timestamp[keep],
+        owner,
+    )
