@@ -1,10 +1,10 @@
-"""JSON to columns and back, on one thread: Thalweg's decoder and encoder against Polars' `read_ndjson` and `write_ndjson`.
+"""JSON to columns and back, on one thread, against Polars' `read_ndjson` and `write_ndjson`.
 
     python benchmarks/json_decode.py [--records N] [--seconds S] [--json FILE]
 
 Polars gets one thread (POLARS_MAX_THREADS=1, set before it is imported) and the schema, so that it infers nothing; it
-reads one newline-joined buffer, Thalweg separate records. Both results are compared before any time counts: equal values,
-floats bit for bit. Figures are the best of the runs that fit into the seconds.
+reads one newline-joined buffer, Thalweg separate records. Both results are compared before any time counts: equal
+values, floats bit for bit. Figures are the best of the runs that fit into the seconds.
 """
 
 from __future__ import annotations

@@ -127,8 +127,8 @@ def _integer(dtype: pl.DataType) -> Converter:
 
 
 def _is_whole(value: Any) -> bool:
-    """25.0 is an integer that some producers write with a point; 25.5 is none, nor is what a double may have rounded."""
-    return isinstance(value, float | Decimal) and abs(value) <= _LARGEST_SAFE and value == int(value)
+    """25.0 is an integer that some producers write with a point; 25.5 is not, nor is what a double may have rounded."""
+    return isinstance(value, float | Decimal) and -_LARGEST_SAFE <= value <= _LARGEST_SAFE and value == int(value)
 
 
 def _float(value: Any, field: str) -> float | None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thalweg.formats.kernels.compile import entry, hot, inner
-from thalweg.formats.kernels.memory import load_u8, store_u8
+from thalweg.formats.kernels.memory import load_u8, store_u8, store_u64
 from thalweg.formats.kernels.skeleton import (
     BROKEN,
     COLUMN,
@@ -55,6 +55,11 @@ def _set_null(column: int, row: int, columns: Int64s, marks: Int64s) -> bool:
         byte = validity + (row >> 3)
         store_u8(byte, load_u8(byte) & ~(1 << (row & 7)))
         marks[column, NULLS] += 1
+        if columns[column, SLOT_SIZE] == 16:
+            # A view is followed even where it is null: it must not lead anywhere.
+            slot = columns[column, SLOTS] + row * 16
+            store_u64(slot, 0)
+            store_u64(slot + 8, 0)
     return True
 
 
