@@ -76,7 +76,7 @@ class Summary:
         return not self.missed and not self.others
 
     def __str__(self) -> str:
-        text = f"{self.found} of {self.due} found, {len(self.others)} others"
+        text = f"{self.found} of {self.due} found, {len(self.others)} other{'' if len(self.others) == 1 else 's'}"
         return f"{text}, {len(self.missed)} missed" if self.missed else text
 
 

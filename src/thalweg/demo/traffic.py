@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +25,7 @@ _DEVICES = ("android", "ios", "windows", "mac", "linux")
 DAMAGED_EVERY = 50
 """Every so many ticks one request record is cut off in the middle: it must become a dead letter, and harm nothing."""
 
-SCHEMAS = {
+SCHEMAS: dict[str, dict[str, Any]] = {
     "logins": {"ts": pl.Int64, "user": pl.String, "ip": pl.String, "success": pl.Boolean, "device": pl.String},
     "payments": {
         "ts": pl.Int64,

@@ -261,7 +261,7 @@ def _payment_table(shown: Shown, height: int) -> list[Table]:
 def _hidden(moment: Moment) -> RenderableType:
     summary = moment.summary
     style = GOOD if summary.clean else BAD
-    title = f"Hidden in the traffic: [{style}]{summary}[/]"
+    title = f"Hidden: [{style}]{summary}[/]"
     subtitle = f"{summary.look_alikes} look-alikes rightly ignored"
     return _panel(Fit(lambda width, height: _hidden_lines(moment, width, height)), title, subtitle)
 

@@ -13,7 +13,7 @@ import psutil
 
 TOPICS = ("cpu", "machine", "processes")
 
-SCHEMAS = {
+SCHEMAS: dict[str, dict[str, Any]] = {
     "cpu": {"ts": pl.Int64, "core": pl.Int64, "percent": pl.Float64},
     "machine": {
         "ts": pl.Int64,
