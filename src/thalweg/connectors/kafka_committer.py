@@ -180,7 +180,7 @@ class KafkaCommitter:
         try:
             for topic in dict.fromkeys(write.topic for write in commit.writes):
                 self._prepare_topic(topic)
-            ends = self._prepare_changelog(commit.states)
+            ends = self._prepare_changelog(producer, commit.states)
             if self._exactly_once:
                 self._commit_transaction(producer, commit, ends)
             else:
@@ -244,14 +244,15 @@ class KafkaCommitter:
         if len(refused):
             raise ConnectorError(f"topic {self.changelog_topic!r} does not take records of 900 KB; raise its limit")
 
-    def _prepare_changelog(self, states: Sequence[StateRecord]) -> dict[int, int]:
+    def _prepare_changelog(self, producer: KafkaProducer, states: Sequence[StateRecord]) -> dict[int, int]:
         """Makes the topic, and asks for the end offsets that the writer will need."""
         if not states:
             return {}
         needed = 1 + max(state.state_partition for state in states)
         if needed > self._changelog_partitions:
             self._admin.ensure_topic(self.changelog_topic, needed, config=_CHANGELOG_CONFIG)
-            self._admin.grow_topic(self.changelog_topic, needed)
+            if self._admin.grow_topic(self.changelog_topic, needed):
+                producer.refresh_topic(self.changelog_topic)
             self._changelog_partitions = self._admin.partitions(self.changelog_topic)
         if not any(self._changelog.needs_offset(state) for state in states):
             return {}

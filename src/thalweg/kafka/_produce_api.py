@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from ctypes import CDLL, POINTER, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from thalweg.errors import ConfigurationError
+from thalweg.kafka._librdkafka import Functions, address_of, load
 
 logger = logging.getLogger("thalweg.kafka")
 
@@ -63,7 +63,7 @@ class Failure:
         return f"{self.text} ({self.name})"
 
 
-_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+_FUNCTIONS: Functions = {
     "rd_kafka_conf_new": (c_void_p, ()),
     "rd_kafka_conf_destroy": (None, (c_void_p,)),
     "rd_kafka_conf_set": (c_int, (c_void_p, c_char_p, c_char_p, c_char_p, c_size_t)),
@@ -74,6 +74,8 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "rd_kafka_topic_new": (c_void_p, (c_void_p, c_char_p, c_void_p)),
     "rd_kafka_topic_destroy": (None, (c_void_p,)),
     "rd_kafka_topic_name": (c_char_p, (c_void_p,)),
+    "rd_kafka_metadata": (c_int, (c_void_p, c_int, c_void_p, POINTER(c_void_p), c_int)),
+    "rd_kafka_metadata_destroy": (None, (c_void_p,)),
     "rd_kafka_queue_get_main": (c_void_p, (c_void_p,)),
     "rd_kafka_queue_destroy": (None, (c_void_p,)),
     "rd_kafka_event_type": (c_int, (c_void_p,)),
@@ -101,41 +103,18 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "rd_kafka_send_offsets_to_transaction": (c_void_p, (c_void_p, c_void_p, c_void_p, c_int)),
     "rd_kafka_consumer_group_metadata_new": (c_void_p, (c_char_p,)),
     "rd_kafka_consumer_group_metadata_destroy": (None, (c_void_p,)),
-    "rd_kafka_topic_partition_list_new": (c_void_p, (c_int,)),
-    "rd_kafka_topic_partition_list_destroy": (None, (c_void_p,)),
-    "rd_kafka_topic_partition_list_add": (POINTER(TopicPartitionStruct), (c_void_p, c_char_p, c_int32)),
-    "rd_kafka_query_watermark_offsets": (
-        c_int,
-        (c_void_p, c_char_p, c_int32, POINTER(c_int64), POINTER(c_int64), c_int),
-    ),
 }
 
 
 @lru_cache(maxsize=1)
 def api() -> CDLL:
-    """librdkafka with the producer's functions typed; `c_void_p` results are ints or None.
-
-    A handle of its own (`ctypes.CDLL` caches nothing), so that its types don't meddle with other users'.
-    """
-    library = CDLL(str(_library_path()))
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = arguments
-    return library
-
-
-def _library_path() -> str:
-    from pathlib import Path
-
-    import confluent_kafka
-
-    return str(next((Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs").glob("librdkafka-*")))
+    """librdkafka with the producer's functions typed; `c_void_p` results are ints or None."""
+    return load(_FUNCTIONS)
 
 
 def address(name: str) -> int:
     """Where a function of librdkafka lies, for kernels that call it."""
-    return ctypes.cast(getattr(api(), name), c_void_p).value or 0
+    return address_of(api(), name)
 
 
 def failure(code: int, text: str | None = None) -> Failure:
@@ -194,6 +173,16 @@ def new_producer(config: Mapping[str, str]) -> int:
     return int(handle)
 
 
+def refresh_topic(handle: int, topic: int, timeout_ms: int) -> Failure | None:
+    """Asks the broker for the topic's partitions, which else are known only some minutes after they were added."""
+    found = c_void_p()
+    code = api().rd_kafka_metadata(handle, 0, topic, ctypes.byref(found), timeout_ms)
+    if code:
+        return failure(code)
+    api().rd_kafka_metadata_destroy(found)
+    return None
+
+
 def handle_event(event: int) -> None:
     """Logs an event that is no delivery report, and destroys it. Fatal ones are found by `fatal_error`."""
     lib = api()
@@ -209,33 +198,6 @@ def handle_event(event: int) -> None:
         text = (text_pointer.value or b"").decode(errors="replace")
         logger.log(logging.WARNING if level.value <= 4 else logging.DEBUG, "%s", text)
     lib.rd_kafka_event_destroy(event)
-
-
-class PartitionList:
-    """An rd_kafka_topic_partition_list_t of offsets with metadata; use with `with`."""
-
-    def __init__(self, offsets: Mapping[tuple[str, int], tuple[int, str]]) -> None:
-        lib = api()
-        self.pointer = lib.rd_kafka_topic_partition_list_new(len(offsets))
-        self._texts: list[Any] = []
-        for (topic, partition), (offset, metadata) in offsets.items():
-            row = lib.rd_kafka_topic_partition_list_add(self.pointer, topic.encode(), partition).contents
-            data = metadata.encode()
-            text = ctypes.create_string_buffer(data, len(data))
-            self._texts.append((row, text))
-            row.offset = offset
-            row.metadata = ctypes.addressof(text)
-            row.metadata_size = len(data)
-
-    def __enter__(self) -> PartitionList:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for row, _ in self._texts:
-            # The list frees the metadata that it holds; this memory is Python's.
-            row.metadata = None
-            row.metadata_size = 0
-        api().rd_kafka_topic_partition_list_destroy(self.pointer)
 
 
 class GroupMembership:

@@ -108,8 +108,8 @@ class KafkaAdmin:
                 raise ConnectorError(f"topic {topic!r} could not be created on {self.brokers}: {error}") from error
         return self._await_partitions(topic)
 
-    def grow_topic(self, topic: str, partitions: int) -> None:
-        """Adds partitions until the topic has this many; never takes any away.
+    def grow_topic(self, topic: str, partitions: int) -> bool:
+        """Adds partitions until the topic has this many, never takes any away; whether it had to add some.
 
         Raises:
             ConnectorError: no such topic, the cluster refuses, or can't be reached.
@@ -117,16 +117,11 @@ class KafkaAdmin:
         from confluent_kafka.admin import NewPartitions
 
         if self.partitions(topic) >= partitions:
-            return
+            return False
         asked = self._client.create_partitions([NewPartitions(topic, partitions)], operation_timeout=self.timeout)
         self._result(asked[topic], f"adding partitions to {topic!r}")
-        deadline = time.monotonic() + self.timeout
-        while self._await_partitions(topic) < partitions:
-            if time.monotonic() > deadline:
-                raise ConnectorError(
-                    f"the partitions added to topic {topic!r} did not appear within {self.timeout:g} s"
-                )
-            time.sleep(0.02)
+        self._await_partitions(topic, partitions)
+        return True
 
     def describe(self, topic: str) -> TopicDescription:
         """A topic's shape and settings.
@@ -207,15 +202,16 @@ class KafkaAdmin:
         """The topic's metadata, None where it does not exist. All topics are asked for: naming one may create it."""
         return self._metadata(None).topics.get(topic)
 
-    def _await_partitions(self, topic: str) -> int:
+    def _await_partitions(self, topic: str, at_least: int = 1) -> int:
         deadline = time.monotonic() + self.timeout
         while True:
             found = self._find(topic)
-            if found is not None and found.partitions and all(p.leader >= 0 for p in found.partitions.values()):
-                return len(found.partitions)
+            count = len(found.partitions) if found is not None else 0
+            if count >= at_least and all(p.leader >= 0 for p in found.partitions.values()):
+                return count
             if time.monotonic() > deadline:
                 raise ConnectorError(
-                    f"topic {topic!r} was created, but its partitions got no leader; look at the brokers"
+                    f"the new partitions of topic {topic!r} got no leader in {self.timeout:g} s; look at the brokers"
                 )
             time.sleep(0.02)
 

@@ -67,7 +67,8 @@ class CommitMetadata:
             StateError: written in a format that this version does not read.
         """
         try:
-            fields = json.loads(text or "")
+            # Up to its own end: `confluent_kafka.Consumer.committed` was seen to append bytes from beyond it.
+            fields, _ = json.JSONDecoder().raw_decode(text or "")
         except ValueError:
             return None
         if not isinstance(fields, dict) or not isinstance(fields.get("f"), int):

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from thalweg.errors import ConfigurationError, ConnectorError, FencedError
 from thalweg.kafka import _produce_api as native
+from thalweg.kafka._consume_api import PartitionList
 from thalweg.kafka._delivery import Deliveries, DeliveryFailure, ProduceError, RecordMetadata
 from thalweg.kafka._produce_api import api
 from thalweg.kafka._send_columns import ColumnSender, Headers, Records
@@ -194,6 +195,18 @@ class KafkaProducer:
             self._refused += len(refused)
         return refused
 
+    def refresh_topic(self, topic: str, timeout: float = 10.0) -> None:
+        """Learns of partitions that were added to a topic.
+
+        Raises:
+            ProduceError: the broker does not answer.
+        """
+        with self._send_lock:
+            self._check_open()
+            failure = native.refresh_topic(self._handle, self._topic(topic), int(timeout * 1000))
+        if failure is not None:
+            raise ProduceError(f"the partitions of {topic!r} can't be asked for: {failure}", failure)
+
     # ---------------------------------------------------------------- delivery
 
     def barrier(self) -> int:
@@ -308,7 +321,7 @@ class KafkaProducer:
         Args:
             group_metadata: address of an rd_kafka_consumer_group_metadata_t.
         """
-        with native.PartitionList(offsets) as rows:
+        with PartitionList(offsets) as rows:
             self._transaction(
                 "send_offsets_to_transaction",
                 lambda ms: api().rd_kafka_send_offsets_to_transaction(self._handle, rows.pointer, group_metadata, ms),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import confluent_kafka as ck
@@ -11,39 +11,20 @@ import numpy as np
 import polars as pl
 
 from thalweg.connectors.kafka_committer import KafkaCommitter
-from thalweg.kafka._produce_api import GroupMembership
 from thalweg.kafka.admin import KafkaAdmin
+from thalweg.kafka.columnar import ColumnarConsumer
 from thalweg.records import EncodedRecords
 from thalweg.streams.connector import Commit, Guarantee, JobSettings, PartitionEpoch, SinkWrite, StateRecord
 
 Offsets = Mapping[tuple[str, int], tuple[int, str]]
 
 
-class Group:
+class Group(ColumnarConsumer):
     """A consumer group without members: its offsets only."""
 
     def __init__(self, bootstrap: str, group: str) -> None:
         self.group = group
-        self.client = ck.Consumer(
-            {
-                "bootstrap.servers": bootstrap,
-                "group.id": group,
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-            }
-        )
-
-    def group_metadata(self) -> GroupMembership:
-        return GroupMembership.of_group(self.group)
-
-    def committed(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, str]]:
-        asked = [ck.TopicPartition(topic, partition) for topic, partition in partitions]
-        found = self.client.committed(asked, timeout=20)
-        return {(at.topic, at.partition): (at.offset, at.metadata or "") for at in found if at.offset >= 0}
-
-    def commit_sync(self, offsets: Offsets) -> None:
-        rows = [ck.TopicPartition(t, p, offset, metadata) for (t, p), (offset, metadata) in offsets.items()]
-        self.client.commit(offsets=rows, asynchronous=False)
+        super().__init__({"bootstrap.servers": bootstrap, "group.id": group})
 
 
 class Source:
