@@ -239,6 +239,8 @@ def test_a_restart_from_snapshots_changes_nothing(data, given_events, window, bo
     results, late = collected(out)
     assert_same(by_key(results), by_key(expected))
     assert late == expected_late
+    assert operator.account.received == frame.height
+    assert operator.account.late == len(expected_late)
 
 
 @given(st.data(), events, st.one_of(aligned, sessions), bounds)
@@ -255,8 +257,8 @@ def test_state_can_be_split_by_key_group(data, given_events, window, bound):
     edge = data.draw(st.integers(0, 128))
     for mine, rows in ((pl.col("__kg") < edge, groups < edge), (pl.col("__kg") >= edge, groups >= edge)):
         owner = build(window)
-        # The clock stands in key group 0; the other owner takes the watermark from the engine.
-        owner.restore({name: [f.filter(mine) for f in frames] for name, frames in state.items() if name != "clock"})
+        # Progress stands in key group 0; the other owner takes the watermark from the engine.
+        owner.restore({name: [f.filter(mine) for f in frames] for name, frames in state.items() if name != "progress"})
         seen = dict(highest)
         if len(seen) == 2:
             out += owner.on_watermark(Watermark(min(seen.values()) - bound, 0))

@@ -63,7 +63,7 @@ class Quantile(Itemised):
         # The middle of a bucket in the sense of relative error: 2 g**i / (g + 1).
         index = np.abs(bucket.astype(np.float64)) - self._shift
         with np.errstate(over="ignore"):
-            middle = np.exp(index * self._log_gamma) * (1 - self.error)
+            middle = np.minimum(np.exp(index * self._log_gamma + math.log1p(-self.error)), np.finfo(np.float64).max)
         size = np.where(bucket == 0, 0.0, np.where(np.abs(bucket) >= self._infinity, np.inf, middle))
         return pl.Series(np.where(bucket < 0, -size, size))
 

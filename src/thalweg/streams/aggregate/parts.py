@@ -147,6 +147,12 @@ class Sum(Part):
         total, lost = compensated(_flat(runs), low, lengths)
         return [pl.Series(self.float, total), pl.Series(self.lost, lost)]
 
+    def beyond(self, groups: pl.DataFrame) -> int:
+        """In how many groups the sum needs more than 64 bits."""
+        if self.high not in groups.columns or self.float in groups.columns:
+            return 0
+        return int((~groups[self.high].fill_null(0).is_between(-(2**31), 2**31 - 1)).sum())
+
     def integer(self, present: frozenset[str]) -> pl.Expr:
         """The sum as Int64; null where it doesn't fit in 64 bits."""
         high = pl.col(self.high).fill_null(0)
@@ -194,7 +200,7 @@ class Moments(Part):
 
     def merge(self, present: frozenset[str]) -> list[pl.Expr]:
         count, mean, square = pl.col(self.count), pl.col(self.mean), pl.col(self.square)
-        total = (count * mean).sum() / count.sum()
+        total = pl.when(count.sum() > 0).then((count * mean).sum() / count.sum())
         spread = square.sum() + (count * (mean - total) ** 2).sum()
         return [count.sum(), total.alias(self.mean), spread.alias(self.square)]
 

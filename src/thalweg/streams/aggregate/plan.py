@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
+from thalweg.streams.aggregate.basic import Total
 from thalweg.streams.aggregate.monoid import Aggregate, Itemised, ItemRows, Part, Scalar, unique_inputs
 from thalweg.streams.aggregate.parts import Rows
+
+logger = logging.getLogger(__name__)
 
 ITEM = "__item"
 """The item column of an itemised table."""
@@ -46,6 +50,7 @@ class AggregatePlan:
         # Without a scalar aggregate the row count stands for the group: partial rows need a column.
         parts = [part for one in scalars for part in one.parts] or [Rows()]
         self.tables = [Table("groups", parts)]
+        self._warned: set[str] = set()
         self.tables += [Table(name, items[0][1].parts, items) for name, items in shared.items()]
 
     @property
@@ -87,6 +92,16 @@ class AggregatePlan:
         merged = rows.group_by(pl.lit(0).alias(_ALL)).agg(reductions).drop(_ALL)
         return _settle(merged, table.parts)
 
+    def _warn_of_overflow(self, groups: pl.DataFrame) -> None:
+        for name, aggregate in self.aggregates.items():
+            beyond = aggregate.sum.beyond(groups) if isinstance(aggregate, Total) and name not in self._warned else 0
+            if beyond:
+                self._warned.add(name)
+                logger.warning(
+                    "%s=%r is beyond 64 bits in %d of %d groups: null there (cast to Float64 before summing); said once",
+                    *(name, aggregate, beyond, groups.height),
+                )
+
     def finish(self, merged: Sequence[pl.DataFrame | None], group: Sequence[str]) -> pl.DataFrame:
         """The results: the group columns and one column per aggregate, in the order in which they were given.
 
@@ -95,6 +110,7 @@ class AggregatePlan:
         """
         groups = merged[0]
         assert groups is not None
+        self._warn_of_overflow(groups)
         present = frozenset(groups.columns)
         result = groups.select(
             *group,

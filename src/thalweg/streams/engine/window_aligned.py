@@ -43,7 +43,9 @@ class AlignedWindowOperator(WindowOperator):
         self.logs = [self._log(table) for table in plan.tables]
 
     def _log(self, table: Table) -> FrameLog:
-        return FrameLog(table.name, lambda frames: self.plan.merge(table, frames, self._group), self.key_groups)
+        return FrameLog(
+            table.name, lambda frames: self.plan.merge(table, frames, self._group), self.key_groups, self.keys
+        )
 
     def warm_up(self) -> None:
         warm_up()
@@ -167,7 +169,7 @@ class AlignedWindowOperator(WindowOperator):
     def restore(self, state: State) -> None:
         for log in self.logs:
             log.restore(state)
-        self.restore_clock(state)
+        self.restore_progress(state)
 
 
 _WINDOWS_AT_ONCE = 64

@@ -32,7 +32,8 @@ IDLE_CLOSED = "idle_closed"
 EFFECTIVE = "__effective"
 """The watermark that a row is judged by: its own, or the operator's where an idle input let that run ahead."""
 
-_CLOCK = "clock"
+_PROGRESS = "progress"
+_COUNTS = ("received", "absorbed", "filtered", "late")
 
 
 class WindowOperator(Operator):
@@ -58,6 +59,7 @@ class WindowOperator(Operator):
         self.time = time
         self.idle_flag = idle_flag
         self.closed = MIN_TIME
+        self._saved = dict.fromkeys(_COUNTS, 0)
 
     def timed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with `__ts` and `__wm` by the operator's own time.
@@ -122,20 +124,26 @@ class WindowOperator(Operator):
         return key_groups(frame, self.keys)
 
     def combine(self, deltas: Sequence[StateDelta], *, full: bool) -> StateDelta:
-        """The deltas of the operator's logs as one, and with them how far windows are closed.
+        """The deltas of the operator's logs as one, with how far windows are closed and the account.
 
         Time alone is no change worth a commit: after a restart the engine gives its watermark first.
         """
         drops = [name for delta in deltas for name in delta.drops]
         puts = [put for delta in deltas for put in delta.puts]
-        if drops or puts or full:
+        counts = {name: getattr(self.account, name) for name in _COUNTS}
+        if drops or puts or full or counts != self._saved:
             row = {KEY_GROUP: pl.Series([0], dtype=pl.UInt16), "closed": [self.closed]}
-            puts.append((_CLOCK, pl.DataFrame(row)))
+            puts.append((_PROGRESS, pl.DataFrame({**row, **{name: [count] for name, count in counts.items()}})))
+            self._saved = counts
         return StateDelta(drops=drops, puts=puts, full=full)
 
-    def restore_clock(self, state: State) -> None:
-        """Takes back how far windows were closed; from several earlier owners the furthest."""
-        for frame in state.get(_CLOCK, ()):
-            if "closed" not in frame.columns:
-                raise StateError(f"{self.id}: the saved clock has the columns {frame.columns}")
-            self.closed = max(self.closed, *frame["closed"].to_list(), self.closed)
+    def restore_progress(self, state: State) -> None:
+        """Takes back how far windows were closed, and the account: late events stay counted."""
+        for frame in state.get(_PROGRESS, ()):
+            for row in frame.rows(named=True):
+                if "closed" not in row:
+                    raise StateError(f"{self.id}: the saved progress has the columns {frame.columns}")
+                self.closed = max(self.closed, row["closed"])
+                self._saved = {name: row.get(name, 0) for name in _COUNTS}
+        for name, count in self._saved.items():
+            setattr(self.account, name, count)

@@ -178,7 +178,7 @@ class SlotWindowOperator(WindowOperator):
                     columns = [name for name in rows.columns if name not in (START, LAST, GONE)]
                     rows = rows.select(columns).join(placed.select(*identity, SLOT), on=identity, nulls_equal=True)
                     store.write(rows.drop(identity))
-        self.restore_clock(state)
+        self.restore_progress(state)
 
     def restored(self, windows: pl.DataFrame) -> None:
         """Lets a subclass take back what it added in `labelled`; `windows` has `__slot`."""

@@ -1,7 +1,7 @@
 """State as a log of frames: partial rows owned by a pane, compacted geometrically, dropped when the pane closes.
 
-Cost: an append is O(1) plus its share of compaction, O(log(state / batch)) merges of each row over its life; a close
-is one merge by the operator. A snapshot is the frames added since the last one.
+Cost: an append is O(1) plus its share of compaction (see `runs`); a close is one merge by the operator. A snapshot is
+the frames added since the last one.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import polars as pl
 
 from thalweg.streams.batch import KEY_GROUP
 from thalweg.streams.operator import State, StateDelta
+from thalweg.streams.state.runs import Merge, Runs, compact_strings
 
-Merge = Callable[[Sequence[pl.DataFrame]], pl.DataFrame]
-"""Reduces partial rows to one per group; associative and commutative."""
 Groups = Callable[[pl.DataFrame], pl.Series]
 """The key group of every row, named `__kg`."""
 
@@ -26,11 +25,13 @@ class FrameLog:
         prefix: what the names of its state begin with: "<prefix>@<pane>".
         merge: the reduction.
         key_groups: used for snapshots only.
+        keys: the columns by which a large pane may be cut into shards.
     """
 
-    def __init__(self, prefix: str, merge: Merge, key_groups: Groups) -> None:
+    def __init__(self, prefix: str, merge: Merge, key_groups: Groups, keys: Sequence[str] = ()) -> None:
         self.prefix = prefix
         self._merge = merge
+        self._keys = tuple(keys)
         self._key_groups = key_groups
         self._panes: dict[int, Runs] = {}
         self._changes: dict[int, Runs] = {}
@@ -55,8 +56,11 @@ class FrameLog:
             self._add(int(pane), rows)
 
     def _add(self, pane: int, frame: pl.DataFrame) -> None:
-        self._panes.setdefault(pane, Runs(self._merge)).append(frame)
-        self._changes.setdefault(pane, Runs(self._merge)).append(frame)
+        self._panes.setdefault(pane, self._runs()).append(frame)
+        self._changes.setdefault(pane, self._runs()).append(frame)
+
+    def _runs(self) -> Runs:
+        return Runs(self._merge, self._keys)
 
     def panes(self) -> Iterable[int]:
         """The panes that hold rows."""
@@ -65,7 +69,7 @@ class FrameLog:
     def frames(self, pane: int) -> list[pl.DataFrame]:
         """The pane's frames: groups may repeat between them."""
         runs = self._panes.get(pane)
-        return [] if runs is None else runs.frames
+        return [] if runs is None else runs.all_frames()
 
     def drop(self, pane: int) -> None:
         """Forgets a pane."""
@@ -81,9 +85,9 @@ class FrameLog:
         return sum(runs.rows for runs in self._panes.values())
 
     def snapshot(self, *, full: bool) -> StateDelta:
-        """What was dropped and added since the last snapshot, or all panes, each as one frame."""
+        """What was dropped and added since the last snapshot, or all panes."""
         source = self._panes if full else self._changes
-        puts = [(self._name(pane), self._grouped(runs.merged())) for pane, runs in source.items()]
+        puts = [(self._name(pane), self._grouped(rows)) for pane, runs in source.items() for rows in runs.all_frames()]
         drops = () if full else tuple(self._name(pane) for pane in self._drops)
         self._durable.update(source)
         self._changes, self._drops = {}, []
@@ -98,58 +102,10 @@ class FrameLog:
             self._durable.add(int(pane))
             for frame in frames:
                 if frame.height:
-                    self._panes.setdefault(int(pane), Runs(self._merge)).append(frame.drop(KEY_GROUP))
+                    self._panes.setdefault(int(pane), self._runs()).append(frame.drop(KEY_GROUP))
 
     def _name(self, pane: int) -> str:
         return f"{self.prefix}@{pane}"
 
     def _grouped(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.with_columns(self._key_groups(frame))
-
-
-class Runs:
-    """Frames in falling order of size: two neighbours of like size are merged, as in a binary counter."""
-
-    __slots__ = ("_merge", "frames", "rows")
-
-    def __init__(self, merge: Merge) -> None:
-        self._merge = merge
-        self.frames: list[pl.DataFrame] = []
-        self.rows = 0
-
-    def append(self, frame: pl.DataFrame) -> None:
-        frames = self.frames
-        frames.append(frame)
-        self.rows += frame.height
-        start = len(frames) - 1
-        tail = frame.height
-        # Merging all that is not clearly larger at once touches each row O(log n) times over its life.
-        while start and frames[start - 1].height < 2 * tail:
-            start -= 1
-            tail += frames[start].height
-        if len(frames) - start >= _FAN_IN:
-            merged = compact_strings(self._merge(frames[start:]))
-            frames[start:] = [merged]
-            self.rows += merged.height - tail
-
-    def merged(self) -> pl.DataFrame:
-        """All rows, one per group; keeps the merged frame."""
-        if len(self.frames) > 1:
-            self.frames = [compact_strings(self._merge(self.frames))]
-            self.rows = self.frames[0].height
-        return self.frames[0]
-
-
-_FAN_IN = 4
-"""Merging four at a time costs half of merging two, for at most three more frames at the close."""
-
-
-def compact_strings(frame: pl.DataFrame) -> pl.DataFrame:
-    """Copies text and bytes out of the batch they came from: a view keeps the whole batch's buffers alive."""
-    views = [name for name, dtype in frame.schema.items() if dtype == pl.String or dtype == pl.Binary]
-    return frame.with_columns([_owned(frame[name]) for name in views]) if views else frame
-
-
-def _owned(series: pl.Series) -> pl.Series:
-    array = series.to_arrow(compat_level=pl.CompatLevel.oldest())
-    return pl.Series(series.name, array, dtype=series.dtype)

@@ -1,7 +1,7 @@
 """Rows owned by slots, as a log of frames with pointers: each slot has one contiguous run of rows in one frame.
 
-A write supersedes the slot's earlier rows, which become garbage; frames are rewritten geometrically without it. So
-reading and writing cost what is read and written (amortised), never the size of the store.
+A write supersedes the slot's earlier rows, which become garbage; frames are rewritten without it, a few at a time. So
+reading and writing cost what is read and written, and a step for each 65,536 rows held; never a scan of the store.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from thalweg.streams.state.frame_log import compact_strings
+from thalweg.streams.state.runs import compact_strings
 from thalweg.streams.state.session_index import grown
 
 Int64s = npt.NDArray[np.int64]
@@ -49,7 +49,7 @@ class RowStore:
         owners, offsets, lengths = np.unique(rows[SLOT].to_numpy(), return_index=True, return_counts=True)
         self.free(owners)
         self._place(owners.astype(np.int64), offsets, lengths, compact_strings(rows.drop(SLOT)))
-        self._tidy()
+        self._tidy(rows.height)
 
     def read(self, slots: Int64s) -> pl.DataFrame | None:
         """The rows of these slots with `__slot`, frame by frame; None where none of them has rows."""
@@ -82,21 +82,30 @@ class RowStore:
         self._frames[number], self._owners[number], self._live[number] = rows, owners, rows.height
         self._frame[owners], self._offset[owners], self._length[owners] = number, offsets, lengths
 
-    def _tidy(self) -> None:
-        """Rewrites the newest frames as one once they are many of like size, and any that is mostly garbage."""
+    def _tidy(self, written: int) -> None:
+        """Rewrites the newest frames as one once they are many of like size, and frames that are half garbage.
+
+        What it rewrites at a time is bounded by what was written: large frames are left to become garbage.
+        """
+        budget = 2 * written + _LARGE // 4
         numbers = list(self._frames)
-        chosen = [n for n in numbers if 2 * self._live[n] < self._frames[n].height]
-        tail: list[int] = []
+        chosen = []
         total = 0
         for number in reversed(numbers):
-            if tail and self._live[number] >= 2 * total:
+            live = self._live[number]
+            if live >= _LARGE or (chosen and live >= 2 * total):
                 break
-            tail.append(number)
-            total += self._live[number]
-        if len(tail) >= _FAN_IN:
-            chosen = sorted({*chosen, *tail})
+            chosen.append(number)
+            total += live
+        if len(chosen) < _FAN_IN:
+            chosen, total = [], 0
+        for number in numbers:
+            live = self._live[number]
+            if total < budget and 2 * live < self._frames[number].height and number not in chosen:
+                chosen.append(number)
+                total += live
         if chosen:
-            self._rewrite(chosen)
+            self._rewrite(sorted(chosen))
 
     def _rewrite(self, numbers: Sequence[int]) -> None:
         owners = [self._owners[n][self._frame[self._owners[n]] == n] for n in numbers]
@@ -112,6 +121,8 @@ class RowStore:
 
 
 _FAN_IN = 6
+_LARGE = 65_536
+"""Live rows from which on a frame is no longer merged with others."""
 
 
 def _ranges(offsets: Int64s, lengths: Int64s) -> Int64s:
