@@ -51,6 +51,8 @@ class MemoryBroker:
         self.fail: Callable[[str, Commit], None] = lambda step, commit: None
         self.poll_fail: Callable[[], None] = lambda: None
         self.batch_rows: int | None = None
+        self.lockstep = False
+        """A source gives the next batch only when the one before is committed: as many commits as batches."""
         self.open_sources = 0
         self.open_committers = 0
         self.closed = False
@@ -113,6 +115,9 @@ class MemorySource:
     def poll(self, max_rows: int, timeout_ms: int) -> SourceBatch | None:
         self._broker.poll_fail()
         with self._broker.changed:
+            if self._broker.lockstep and self._has_uncommitted():
+                self._broker.changed.wait(0.01)
+                return None
             if self.caught_up() == frozenset(self.positions) and not self._woken:
                 self._broker.changed.wait(timeout_ms / 1000)
             limit = min(max_rows, self._broker.batch_rows or max_rows)
@@ -125,6 +130,11 @@ class MemorySource:
                 if chunk:
                     moved[partition] = self.positions[partition] = start + len(chunk)
             return self._batch(taken, moved) if taken else None
+
+    def _has_uncommitted(self) -> bool:
+        epochs = self._broker.jobs[self._job.name].epochs
+        committed = {p: epochs[self.topic, p].position for p in self.positions if (self.topic, p) in epochs}
+        return any(position > committed.get(p, 0) for p, position in self.positions.items())
 
     def _batch(self, taken: list[tuple[int, int, Any]], moved: dict[int, int]) -> SourceBatch:
         good = [(p, o, row) for p, o, row in taken if isinstance(row, dict)]
@@ -203,6 +213,8 @@ class MemoryCommitter:
         self._state.states = states
         self._state.epochs.update(commit.epochs)
         self._state.commits.append(commit)
+        with self._broker.changed:
+            self._broker.changed.notify_all()
         for write in commit.writes:
             self._broker.written.setdefault(write.topic, []).append(write)
         self._broker.fail("after", commit)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from inspect import signature
 
 import polars as pl
 
 from thalweg.errors import ConnectorError, StateError
+from thalweg.records import Decoder
 from thalweg.streams.batch import INGESTED
 from thalweg.streams.checkpoints import CheckpointConfig
 from thalweg.streams.connector import Broker, Committer, JobSettings, Recovered, Source, SourceBatch, TopicPartition
@@ -91,7 +93,8 @@ class Session:
             ConnectorError, StateError, PlanError: what is wrong, before anything runs.
         """
         self._ensure_sinks()
-        sources = {node.topic: self._open_source(node) for node in self.plan.sources}
+        with _timed("decoders"):
+            sources = {node.topic: self._open_source(node) for node in self.plan.sources}
         partitions: dict[str, Sequence[int]] = {topic: source.open() for topic, source in sources.items()}
         owned = [(topic, p) for topic, numbers in partitions.items() for p in numbers]
         job = self.settings.job
@@ -110,11 +113,7 @@ class Session:
         self._last_commit = time.monotonic()
 
     def _open_source(self, node: SourceNode) -> Source:
-        from thalweg.formats import open_format
-
-        decoder = open_format(node.format).decoder(
-            node.schema, columns=self.plan.required[node], required=node.required
-        )
+        decoder = decoder_of(node, self.plan.required[node])
         job = replace(self.settings.job, start=node.start)
         source = self._broker.source(node.topic, decoder, job, broker_timestamps=node.has_broker_time)
         self._stack.callback(source.close)
@@ -357,6 +356,28 @@ class Session:
     def close(self) -> None:
         """Stops all threads and closes everything; commits nothing."""
         self._stack.close()
+
+
+@contextmanager
+def _timed(what: str) -> Iterator[None]:
+    """Says so where kernels had to be compiled."""
+    started = time.monotonic()
+    yield
+    if (elapsed := time.monotonic() - started) > 1:
+        logger.info("made the %s ready in %.1f s; the next start finds compiled kernels in the cache", what, elapsed)
+
+
+def decoder_of(node: SourceNode, columns: frozenset[str] | None) -> Decoder:
+    """The decoder of a source, for the columns that the plan reads.
+
+    Where the format checks required fields itself it does so with the record at hand; the source stage checks in any
+    case.
+    """
+    from thalweg.formats import open_format
+
+    make: Callable[..., Decoder] = open_format(node.format).decoder
+    options = {"required": node.required} if "required" in signature(make).parameters else {}
+    return make(node.schema, columns, **options)
 
 
 def joined(batches: Sequence[SourceBatch]) -> tuple[pl.DataFrame, pl.DataFrame | None]:

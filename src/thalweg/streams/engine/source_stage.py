@@ -16,8 +16,8 @@ from thalweg.streams.watermarks import PartitionWatermarks, warm_up
 class SourceStage(Operator):
     """Gives each row its event time (`__ts`) and the watermark of its partition just before it (`__wm`).
 
-    Rows without a readable timestamp, and rows more than `max_ahead` ms ahead of the job's clock, are dead letters:
-    they do not move the watermark. `received` counts rows and what the source could not decode.
+    Rows without a required field or a readable timestamp, and rows more than `max_ahead` ms ahead of the job's clock,
+    are dead letters: they do not move the watermark. `received` counts rows and what the source could not decode.
     """
 
     def __init__(
@@ -28,12 +28,14 @@ class SourceStage(Operator):
         timestamp: pl.Expr | None,
         unit: str = "ms",
         max_ahead: int | None = None,
+        required: Iterable[str] = (),
         source_index: int | None = None,
     ) -> None:
         super().__init__(operator_id)
         self.topic = topic
         self.unit = unit
         self.max_ahead = max_ahead
+        self.required = sorted(required)
         self.source_index = source_index
         self.watermarks = PartitionWatermarks([0], 0)
         """Set by whoever runs the plan, who knows the partitions."""
@@ -54,6 +56,10 @@ class SourceStage(Operator):
         """Stamps the rows."""
         frame = batch.frame
         self.account.received += frame.height
+        if self.required:
+            frame, letters = self._complete(frame)
+            if letters is not None:
+                yield Batch(letters, DEAD)
         raw = self._raw(frame)
         stamps = to_milliseconds(raw, self.unit)
         good = stamps.is_not_null()
@@ -67,6 +73,21 @@ class SourceStage(Operator):
         self.account.passed += frame.height
         if frame.height:
             yield Batch(frame.with_columns(self._stamped(frame, stamps)))
+
+    def _complete(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+        """The rows that have all required fields, and dead letters of the others."""
+        absent = [pl.lit(None).alias(name) for name in self.required if name not in frame.columns]
+        whole = frame.with_columns(absent) if absent else frame
+        if not any(whole[name].null_count() for name in self.required):
+            return frame, None
+        missing = whole.select(pl.any_horizontal(pl.col(self.required).is_null())).to_series()
+        rows = whole.filter(missing)
+        self.account.dead += rows.height
+        errors: list[RowError] = []
+        for number, row in enumerate(rows.select(self.required).iter_rows(named=True)):
+            names = ", ".join(repr(name) for name, value in row.items() if value is None)
+            errors.append((number, "MissingField", f"the event has no {names}", {}))
+        return frame.filter(~missing), dead_letters(rows, errors, self.id, [self.topic])
 
     def _raw(self, frame: pl.DataFrame) -> pl.Series:
         if self._timestamp is None:

@@ -55,7 +55,7 @@ class UnknownColumns:
         failure: pl.exceptions.PolarsError | None = None
         for guess in self._guesses(unknown):
             try:
-                result = query(whole.cast({name: dtype for name, dtype in guess.items()}))
+                result = query(whole.with_columns(pl.col(name).cast(dtype) for name, dtype in guess.items()))
             except pl.exceptions.PolarsError as error:
                 failure = failure or error
                 continue

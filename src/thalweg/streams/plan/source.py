@@ -65,5 +65,6 @@ class SourceNode(Node):
             timestamp=expressions_of(self.timestamp)[0] if self.timestamp is not None else None,
             unit=self.timestamp_unit,
             max_ahead=self.max_ahead,
+            required=self.required,
             source_index=context.options.get("source_index"),  # type: ignore[arg-type]
         )
