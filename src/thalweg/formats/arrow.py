@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from thalweg.errors import ConfigurationError
 from thalweg.formats.errors import ErrorClass, Refused
+from thalweg.formats.schemas import check_known, joined, resolve
 from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, RawRecords
+
+_TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
 class ArrowFormat:
@@ -42,14 +44,13 @@ class ArrowDecoder:
     def __init__(self, schema: Mapping[str, Any] | None = None, columns: Iterable[str] | None = None) -> None:
         self._closed = schema is not None
         self._only = None if columns is None else frozenset(columns)
-        known = dict(pl.Schema(schema or {}))
-        if self._only is not None:
-            strangers = self._only - known.keys() if self._closed else set()
-            if strangers:
-                raise ConfigurationError(f"not in the schema: {', '.join(sorted(strangers))}")
-            known = {name: known.get(name, pl.Null()) for name in (known if self._closed else sorted(self._only))}
+        known = resolve(schema or {})
+        if self._only is not None and self._closed:
+            check_known(self._only, known)
             known = {name: dtype for name, dtype in known.items() if name in self._only}
-        self._schema: dict[str, pl.DataType] = known
+        elif self._only is not None:
+            known = {name: pl.Null() for name in sorted(self._only)}
+        self._schema = known
 
     def decode(self, raw: RawRecords) -> Decoded:
         """Reads every record; one that can't be read is in `errors`, the others give their rows."""
@@ -65,7 +66,7 @@ class ArrowDecoder:
             heights[row] = frame.height
             frames.append(frame)
         rows = np.repeat(np.arange(len(raw), dtype=np.int64), heights)
-        return Decoded(self._joined(frames, len(rows)), rows, errors)
+        return Decoded(joined(frames, self._schema), rows, errors)
 
     def _fit(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The wanted columns of one payload in the types of the schema, which evolves where none was given."""
@@ -83,13 +84,6 @@ class ArrowDecoder:
                 known = self._schema.get(name)
                 changes[name] = seen if known is None else _wider(name, known, seen)
         self._schema.update(changes)
-
-    def _joined(self, frames: list[pl.DataFrame], rows: int) -> pl.DataFrame:
-        if not self._schema:
-            return pl.DataFrame(height=rows)
-        # Frames from before a column widened or joined differ from later ones.
-        parts = [pl.DataFrame(schema=self._schema), *frames]
-        return pl.concat(parts, how="vertical" if self._closed else "diagonal_relaxed", rechunk=True)
 
 
 class ArrowEncoder:
@@ -133,19 +127,31 @@ def _parse(payload: bytes) -> pl.DataFrame:
 def _cast(series: pl.Series, dtype: pl.DataType) -> pl.Series:
     if series.dtype == dtype:
         return series
+    if not _related(dtype, series.dtype):
+        raise _unfit(series.name, dtype, series.dtype, "no cast between them keeps the meaning")
     try:
         return series.cast(dtype, strict=True)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        # Polars panics at times that are beyond its calendar, which damaged bytes may hold.
         raise _unfit(series.name, dtype, series.dtype, str(error).splitlines()[0]) from None
+
+
+def _related(wanted: pl.DataType, seen: pl.DataType) -> bool:
+    """Whether a cast from one type to the other keeps what values mean: numbers, texts, times of another unit."""
+    return (
+        (wanted.is_numeric() and seen.is_numeric())
+        or type(wanted) is type(seen)
+        or isinstance(seen, pl.Null)
+        or (isinstance(wanted, _TEXTS) and isinstance(seen, _TEXTS))
+        or (isinstance(wanted, pl.Datetime) and isinstance(seen, pl.Date))
+    )
 
 
 def _wider(name: str, known: pl.DataType, seen: pl.DataType) -> pl.DataType:
     """The type that holds both, by Polars' rules for numbers; strings and numbers have none."""
     if known == seen:
         return known
-    numeric = (known.is_numeric() and seen.is_numeric()) or isinstance(known, pl.Null) or isinstance(seen, pl.Null)
-    same_kind = type(known) is type(seen)
-    if not numeric and not same_kind:
+    if not _related(known, seen) and not isinstance(known, pl.Null):
         raise _unfit(name, known, seen, "declare a schema")
     try:
         pair = [pl.DataFrame(schema={name: known}), pl.DataFrame(schema={name: seen})]

@@ -10,6 +10,7 @@ import polars as pl
 
 from thalweg.errors import ConfigurationError
 from thalweg.formats.errors import ErrorClass
+from thalweg.formats.schemas import resolve
 from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, RawRecords
 
 VALUE = "value"
@@ -27,7 +28,7 @@ class RawFormat:
         Raises:
             ConfigurationError: a schema with anything but the column `value` of this format's type.
         """
-        if schema is not None and dict(pl.Schema(schema)) != {VALUE: self._dtype}:
+        if schema is not None and resolve(schema) != {VALUE: self._dtype}:
             raise ConfigurationError(f"the format {self.name!r} has one column, {VALUE!r} of type {self._dtype}")
         wanted = None if columns is None else frozenset(columns)
         if wanted is not None and wanted - {VALUE}:

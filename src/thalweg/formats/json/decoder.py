@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from thalweg.errors import ConfigurationError
 from thalweg.formats.errors import MAX_CHUNK_BYTES, ErrorClass, Refused
 from thalweg.formats.json.columns import Column, Slots
 from thalweg.formats.json.convert import contains_decimal
@@ -27,6 +26,7 @@ from thalweg.formats.kernels.skeleton import (
     SEARCHED,
     index_keys,
 )
+from thalweg.formats.schemas import check_known, joined, resolve
 from thalweg.records import Decoded, DecodeError, RawRecords
 
 _SEED = 100
@@ -58,9 +58,10 @@ class JsonDecoder:
         self._required = frozenset(required)
         self._speculate = speculate
         self._inference = Inference(self._only) if schema is None else None
-        self._given = None if schema is None else dict(pl.Schema(schema))
+        self._given = None if schema is None else resolve(schema)
         self._seeded = False
-        self._check_names()
+        if self._given is not None:
+            check_known((self._only or frozenset()) | self._required, self._given)
         self._layout()
 
     def decode(self, raw: RawRecords) -> Decoded:
@@ -68,13 +69,6 @@ class JsonDecoder:
         if int(raw.value_length.clip(min=0).sum()) <= MAX_CHUNK_BYTES:
             return self._decode(raw, 0, len(raw))
         return self._decode_in_chunks(raw)
-
-    def _check_names(self) -> None:
-        if self._given is None:
-            return
-        strangers = ((self._only or frozenset()) | self._required) - self._given.keys()
-        if strangers:
-            raise ConfigurationError(f"not in the schema: {', '.join(sorted(strangers))}")
 
     def _layout(self) -> None:
         """Lays out the columns of the current schema for the kernel, with nothing learned."""
@@ -118,7 +112,7 @@ class JsonDecoder:
             rows.append(np.arange(start, stop) if part.rows is None else part.rows)
             parts.append(part)
             start = stop
-        frame = pl.concat([part.frame for part in parts], how="diagonal_relaxed")
+        frame = joined([part.frame for part in parts], self._frame([], 0).schema)
         errors = [error for part in parts for error in part.errors]
         return Decoded(frame, np.concatenate(rows), errors)
 

@@ -1,0 +1,51 @@
+"""The schemas that decoders are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import polars as pl
+
+from thalweg.errors import ConfigurationError
+
+
+def resolve(schema: Mapping[str, Any]) -> dict[str, pl.DataType]:
+    """The types of a schema as instances.
+
+    Raises:
+        ConfigurationError: not a type, or one that says too little (`pl.List` without what is in it).
+
+    >>> resolve({"a": pl.Int64})
+    {'a': Int64}
+    """
+    try:
+        return dict(pl.Schema(schema))
+    except TypeError as error:
+        raise ConfigurationError(f"schema {dict(schema)}: {error}") from None
+
+
+def check_known(names: Iterable[str], schema: Mapping[str, Any]) -> None:
+    """Makes sure that the schema has all these columns.
+
+    Raises:
+        ConfigurationError: it lacks some.
+    """
+    strangers = set(names) - schema.keys()
+    if strangers:
+        raise ConfigurationError(f"not in the schema ({', '.join(schema)}): {', '.join(sorted(strangers))}")
+
+
+def joined(frames: Iterable[pl.DataFrame], schema: Mapping[str, Any]) -> pl.DataFrame:
+    """The rows of all frames, missing columns null and numbers widened; also those of frames without columns.
+
+    >>> joined([pl.DataFrame(height=1), pl.DataFrame({"a": [2.5]})], {"a": pl.Int64}).rows()
+    [(None,), (2.5,)]
+    """
+    parts = list(frames)
+    if not schema:
+        return pl.DataFrame(height=sum(part.height for part in parts))
+    empty = pl.DataFrame(schema=schema)
+    # Polars' own concat forgets the rows of a frame that has no columns.
+    parts = [part if part.width else empty.clear(part.height) for part in parts]
+    return pl.concat([empty, *parts], how="diagonal_relaxed", rechunk=True)
