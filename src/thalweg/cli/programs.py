@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +26,25 @@ def run(script: Path, arguments: Sequence[str] = ()) -> None:
     Raises:
         ConfigurationError: it made no App, or several of which none was run.
     """
-    found = _apps(_execute(script, arguments))
-    if not found:
-        raise ConfigurationError(f"{script} has no App in a variable; make one, or call run() yourself")
-    waiting = [app for app in found if app.status().state == "new"]
-    if len(waiting) == len(found) > 1:
-        names = ", ".join(app.name for app in found)
-        raise ConfigurationError(f"{script} has several apps ({names}); call run() of one of them in the script")
-    if len(waiting) == len(found):
-        waiting[0].run()
+    with _as_script(script, arguments):
+        found = _apps(runpy.run_path(str(script), run_name="__main__"))
+        if not found:
+            raise ConfigurationError(f"{script} has no App in a variable; make one, or call run() yourself")
+        if any(app.status().state != "new" for app in found):
+            return
+        if len(found) > 1:
+            names = ", ".join(app.name for app in found)
+            raise ConfigurationError(f"{script} has several apps ({names}); call run() of one of them in the script")
+        found[0].run()
 
 
 def plan(script: Path, *, as_json: bool = False) -> None:
     """Prints the plan of every App that the script makes; nothing is run."""
     import json
 
-    with _stopped_at_start() as started:
-        try:
-            found = _apps(_execute(script, ()))
-        except _Started:
-            found = []
+    found: list[App] = []
+    with _stopped_at_start() as started, _as_script(script, ()), suppress(_Started):
+        found = _apps(runpy.run_path(str(script), run_name="__main__"))
     apps = list(dict.fromkeys([*found, *started]))
     if not apps:
         raise ConfigurationError(f"{script} has no App in a variable, and runs none")
@@ -53,12 +52,14 @@ def plan(script: Path, *, as_json: bool = False) -> None:
         print(json.dumps(app.to_json(), indent=2) if as_json else app.explain())
 
 
-def _execute(script: Path, arguments: Sequence[str]) -> dict[str, Any]:
+@contextmanager
+def _as_script(script: Path, arguments: Sequence[str]) -> Iterator[None]:
+    """`sys.argv` and `sys.path` as `python script …` would have them."""
     argv, path = sys.argv, sys.path[:]
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.resolve().parent))
     try:
-        return runpy.run_path(str(script), run_name="__main__")
+        yield
     finally:
         sys.argv, sys.path[:] = argv, path
 
