@@ -118,6 +118,8 @@ class DataStream:
             schema: the columns of what a per-row function returns; without it they are learned from the first events.
         """
         compiled = self._compile(function, "row", "map")
+        if compiled.vectorised and not isinstance(compiled.exprs, dict):
+            raise ConfigurationError("map makes records: give a function or a dict of expressions, or use .select(…)")
         return self._append(MapNode, compiled, _schema_of(schema))
 
     def flat_map(self, function: Fn, *, schema: Mapping[str, Any] | None = None) -> DataStream:

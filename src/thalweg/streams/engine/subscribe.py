@@ -63,10 +63,7 @@ class Subscribe(Operator):
 
 def rows_of(batch: Batch, keys: Sequence[str]) -> Iterator[Any]:
     """The rows of a batch as `Row` objects."""
-    try:
-        from thalweg.expressions import iter_rows
-    except ImportError:
-        from thalweg.streams.plan._interim import iter_rows
+    from thalweg.expressions import iter_rows
 
     return iter_rows(batch.frame, keys)
 

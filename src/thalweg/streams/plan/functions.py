@@ -24,10 +24,7 @@ def compile_for(fn: Any, purpose: Purpose, schema: pl.Schema | None, where: str)
         PlanError: it reads a column that does not exist, or looks across rows (then the result would depend on how the
             events happened to be batched).
     """
-    try:
-        from thalweg.expressions import compile_function
-    except ImportError:
-        from thalweg.streams.plan._interim import compile_function
+    from thalweg.expressions import compile_function
 
     compiled = compile_function(fn, purpose=purpose, schema=schema)
     for expression in expressions_of(compiled):
@@ -40,10 +37,10 @@ def compile_for(fn: Any, purpose: Purpose, schema: pl.Schema | None, where: str)
 
 def expressions_of(compiled: CompiledFunction) -> list[pl.Expr]:
     """The Polars expressions of a vectorised function; none where it runs per row."""
-    if not compiled.vectorised:
-        return []
     exprs = compiled.exprs
-    return list(exprs.values()) if isinstance(exprs, dict) else [exprs]
+    if isinstance(exprs, dict):
+        return list(exprs.values())
+    return [] if exprs is None else [exprs]
 
 
 def check_row_wise(expression: pl.Expr, where: str) -> None:
