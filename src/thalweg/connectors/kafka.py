@@ -24,6 +24,7 @@ class KafkaBroker:
         compression: of what the job writes: "none", "gzip", "snappy", "lz4" or "zstd".
         security: librdkafka settings for every connection (`{"security.protocol": "SSL", …}`).
         consumer, producer: other librdkafka settings for the one or the other.
+        on_trimmed: "error" stops a job that comes too late for events that retention has removed; "skip" goes on.
         timeout: how long a request about topics may take.
 
     Raises:
@@ -40,11 +41,13 @@ class KafkaBroker:
         security: Mapping[str, object] | None = None,
         consumer: Mapping[str, object] | None = None,
         producer: Mapping[str, object] | None = None,
+        on_trimmed: str = "error",
         timeout: Duration = "10s",
     ) -> None:
         self.brokers = servers(url)
         self._partitions = partitions
         self._replication = replication
+        self._on_trimmed = on_trimmed
         self._security = dict(security or {})
         self._consumer = dict(consumer or {})
         self._producer = {"compression.type": compression, **(producer or {})}
@@ -54,7 +57,12 @@ class KafkaBroker:
         from thalweg.connectors.kafka_source import KafkaSource
 
         settings = {**self._security, **self._consumer}
-        return KafkaSource(self.brokers, topic, decoder, job, broker_timestamps=broker_timestamps, settings=settings)
+        return KafkaSource(
+            *(self.brokers, topic, decoder, job),
+            broker_timestamps=broker_timestamps,
+            settings=settings,
+            on_trimmed=self._on_trimmed,
+        )
 
     def committer(self, job: JobSettings, sources: Sequence[Source]) -> Committer:
         return KafkaCommitter(job, self._admin, sources, settings=self._producer, client_settings=self._security)

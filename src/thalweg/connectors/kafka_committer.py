@@ -158,7 +158,7 @@ class KafkaCommitter:
             topic, partition = foreign[0]
             what = f"the committed offset of {topic!r} [{partition}] was set from outside (kafka-consumer-groups?)"
         else:
-            what = f"group {self._job.name!r} has no committed offsets (did they expire, was the group deleted?)"
+            what = f"job {self._job.name!r} has no committed offsets (did they expire, was its consumer group deleted?)"
         raise StateError(
             f"{what}, but topic {self.changelog_topic!r} holds state up to epoch {highest}, which belongs to no other "
             "position. To start without state delete that topic, or give the job another name"
