@@ -290,7 +290,7 @@ class TestInference:
         assert joined["row"].to_list() == (list(range(len(rows))) if whole.rows is None else whole.rows.tolist())
         types = {name: dtype for name, dtype in joined.schema.items() if name != "row"}
         assert set(types) == set(whole.frame.columns)
-        assert joined.select(types).to_dicts() == whole.frame.select(types).cast(types).to_dicts()
+        assert joined.select(list(types)).to_dicts() == whole.frame.select(list(types)).cast(types).to_dicts()
 
 
 def test_the_frame_shares_no_memory_with_the_payloads(records: MakeRecords) -> None:
