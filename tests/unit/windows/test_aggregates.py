@@ -148,7 +148,10 @@ def test_nothing_is_null_and_counts_are_zero():
     found = result(ALL, pl.DataFrame({"k": ["x", "x"], "v": [None, None]}, schema={"k": pl.String, "v": pl.Float64}))
     assert found.drop("k").row(0, named=True) == {
         **dict.fromkeys(("total", "mean", "low", "high", "spread", "p50", "p95", "exact")),
-        "n": 2, "known": 0, "kinds": 0, "all": [],
+        "n": 2,
+        "known": 0,
+        "kinds": 0,
+        "all": [],
     }
 
 

@@ -1,0 +1,171 @@
+"""The stores behind windows: frame logs, row stores and the session index against plain dicts and lists."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thalweg.streams.state import row_store, runs
+from thalweg.streams.state.frame_log import FrameLog
+from thalweg.streams.state.key_groups import key_groups
+from thalweg.streams.state.row_store import SLOT, RowStore
+from thalweg.streams.state.runs import Runs, compact_strings
+from thalweg.streams.state.session_index import SessionIndex
+
+
+def add_up(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(frames).group_by("k").agg(pl.col("n").sum())
+
+
+def log() -> FrameLog:
+    return FrameLog("log", add_up, lambda frame: key_groups(frame, ["k"]), ["k"])
+
+
+batches = st.lists(st.lists(st.integers(0, 200), min_size=1, max_size=30), max_size=60)
+
+
+@given(batches)
+@settings(deadline=None, max_examples=60)
+def test_runs_keep_every_row_once(given_batches):
+    held, expected = Runs(add_up, ["k"]), Counter()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "SPLIT", 16)
+        for keys in given_batches:
+            held.append(pl.DataFrame({"k": keys, "n": [1] * len(keys)}))
+            expected.update(keys)
+            frames = held.all_frames()
+            assert held.rows == sum(frame.height for frame in frames)
+            assert dict(add_up(frames).rows()) == expected
+
+
+def test_no_append_merges_more_than_a_bounded_number_of_rows(monkeypatch):
+    monkeypatch.setattr(runs, "SPLIT", 1000)
+    touched = []
+
+    def merge(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        touched[-1] += sum(frame.height for frame in frames)
+        return add_up(frames)
+
+    held = Runs(merge, ["k"])
+    for batch in range(1500):
+        touched.append(0)
+        held.append(pl.DataFrame({"k": np.arange(batch * 100, batch * 100 + 100), "n": np.ones(100, dtype=np.int64)}))
+    assert held.rows == 150_000
+    assert max(touched) < 10_000
+    # Geometric: each row is merged a few times over its life, not once for each batch after it.
+    assert sum(touched) < 8 * 150_000
+
+
+def test_a_log_gives_only_what_changed():
+    one = log()
+    one.append(10, pl.DataFrame({"k": ["a"], "n": [1]}))
+    first = one.snapshot(full=False)
+    assert [name for name, _ in first.puts] == ["log@10"]
+    assert first.puts[0][1].schema["__kg"] == pl.UInt16
+    assert not one.snapshot(full=False)
+    one.append(10, pl.DataFrame({"k": ["b"], "n": [2]}))
+    one.append(20, pl.DataFrame({"k": ["a"], "n": [3]}))
+    one.drop(20)
+    second = one.snapshot(full=False)
+    assert [(name, frame["n"].to_list()) for name, frame in second.puts] == [("log@10", [2])]
+    assert not second.drops, "a pane that was never saved needs no drop"
+    one.drop(10)
+    assert list(one.snapshot(full=False).drops) == ["log@10"]
+    assert not one.snapshot(full=True).puts
+
+
+def test_a_log_restores_its_own_names_only():
+    one, other = log(), log()
+    one.append(-5, pl.DataFrame({"k": ["a"], "n": [1]}))
+    state = {name: [frame] for name, frame in one.snapshot(full=False).puts}
+    other.restore({**state, "other@3": []})
+    assert list(other.panes()) == [-5]
+    other.drop(-5)
+    assert list(other.snapshot(full=False).drops) == ["log@-5"]
+
+
+def test_kept_text_does_not_keep_its_batch_alive():
+    batch = pl.DataFrame({"k": [f"a key of more than twelve bytes {i}" for i in range(50_000)]})
+    some = batch[[7]]
+    array = compact_strings(some)["k"].to_arrow(compat_level=pl.CompatLevel.newest())
+    assert sum(buffer.size for buffer in array.buffers() if buffer is not None) < 1000
+    assert compact_strings(some).equals(some)
+    nulls = pl.DataFrame({"k": [None, "x"], "b": [b"y", None], "i": [1, 2]})
+    assert compact_strings(nulls).equals(nulls, null_equal=True)
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "write", "write", "free"]), st.lists(st.integers(0, 15), min_size=1, max_size=8)
+    ),
+    max_size=40,
+)
+
+
+@given(steps)
+@settings(deadline=None, max_examples=100)
+def test_a_row_store_is_a_dict_of_rows(given_steps):
+    store, expected = RowStore(), {}
+    store.reserve(16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_store, "_LARGE", 12)
+        for turn, (kind, slots) in enumerate(given_steps):
+            if kind == "write":
+                rows = [(slot, f"value {turn} {i}") for i, slot in enumerate(slots)]
+                store.write(pl.DataFrame(rows, schema={SLOT: pl.Int64, "v": pl.String}, orient="row"))
+                expected |= {slot: sorted(v for s, v in rows if s == slot) for slot in slots}
+            else:
+                store.free(np.unique(slots))
+                expected = {slot: rows for slot, rows in expected.items() if slot not in slots}
+            found = store.read(np.arange(16))
+            rows = [] if found is None else found.select(SLOT, "v").rows()
+            assert {s: sorted(v for t, v in rows if t == s) for s, _ in rows} == expected
+            assert len(store) == sum(map(len, expected.values()))
+
+
+def test_a_row_store_does_not_grow_with_rewrites():
+    store = RowStore()
+    store.reserve(1000)
+    rows = pl.DataFrame({SLOT: np.arange(1000), "v": np.arange(1000)})
+    for turn in range(300):
+        store.write(rows.with_columns(v=pl.lit(turn)).sample(100, seed=turn))
+    assert sum(frame.height for frame in store._frames.values()) < 4000
+    assert len(store._frames) < 30
+
+
+def test_the_session_index_survives_growth_and_reuse():
+    """Many keys, closed in waves: the hash table grows, deletes and refills without losing a session."""
+    index, open_sessions = SessionIndex(10), {}
+    dice = np.random.default_rng(3)
+    for wave in range(30):
+        now = wave * 7
+        due = index.due(now)
+        found = sorted(zip(index.start[due].tolist(), index.last[due].tolist(), strict=True))
+        assert found == sorted(bounds for bounds in open_sessions.values() if bounds[1] + 10 <= now)
+        index.close(due)
+        index.release(due)
+        open_sessions = {key: bounds for key, bounds in open_sessions.items() if bounds[1] + 10 > now}
+        keys = dice.integers(0, 3000, 1500)
+        times = np.full(len(keys), now)
+        given = index.assign(pl.DataFrame({"k": keys}), times, times - 100)
+        assert (given.slots >= 0).all()
+        for key in keys.tolist():
+            open_sessions[key] = (open_sessions[key][0] if key in open_sessions else now, now)
+        assert len(index) == len(open_sessions) == len(index.alive())
+    assert index.capacity < 9000, "slots are used again"
+
+
+def test_sessions_grow_without_being_looked_at_each_time():
+    index = SessionIndex(1000)
+    for time in range(0, 20_000, 500):
+        given = index.assign(pl.DataFrame({"k": ["a"]}), np.array([time]), np.array([time - 10]))
+        assert given.slots.tolist() == [0]
+        assert not len(index.due(time - 10))
+    assert index.due(20_499).tolist() == []
+    assert index.due(20_500).tolist() == [0]
