@@ -71,7 +71,7 @@ def send(topic: str, broker: str, now: int | None = None) -> int:
     from thalweg.kafka import KafkaProducer
 
     kafka = KafkaBroker(broker)
-    kafka.ensure_topic(topic)
+    kafka.ensure_topic(topic, 1)
     kafka.close()
     with KafkaProducer(brokers=broker.removeprefix("kafka://").split(",")) as producer:
         for event in events:

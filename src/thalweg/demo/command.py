@@ -135,7 +135,7 @@ class Demo:
                 self._feed.stop()
                 self._job.app.stop()
                 self._engine.join()
-                self._job.alerts.close()
+                self._job.close()
         self._raise()
         if screenshot is not None:
             _picture(last, screenshot, columns, rows)

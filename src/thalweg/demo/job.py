@@ -8,6 +8,7 @@ from pathlib import Path
 from thalweg import App, DataStream, col
 from thalweg.analytics import average, count, max_, percentile, sum_
 from thalweg.demo.board import Board
+from thalweg.demo.watch import Watch
 from thalweg.streams import SlidingWindow, TumblingWindow, WatermarkGenerator
 
 
@@ -72,23 +73,37 @@ LATE = WatermarkGenerator("400ms")
 """The traffic comes up to 300 ms out of order."""
 
 
-def build(file: Path, board: Board, threshold: float) -> App:
+@dataclass
+class Job:
+    """The app, and what has to be closed after it."""
+
+    app: App
+    watched: Watch
+
+    def close(self) -> None:
+        self.watched.close()
+
+
+def build(file: Path, alert_store: Path, board: Board, threshold: float) -> Job:
     """The whole job.
 
     Args:
         file: the embedded log.
+        alert_store: where alerts are kept.
         board: gets the results.
         threshold: percent of one core, averaged over a second, that raises an alert.
     """
     app = App("demo", broker=f"sqlite:///{file}", guarantee="exactly-once", commit_interval="50ms")
-    vitals(app, board, threshold)
-    payments(app, board)
-    requests(app, board)
-    logins(app, board)
-    return app
+    watched = Watch(board, f"sqlite:///{alert_store}")
+    watched.cores(vitals(app, board), threshold)
+    watched.payments(payments(app, board))
+    watched.requests(requests(app, board))
+    watched.logins(app.stream("logins", schema=Login, timestamp="ts", watermark=LATE))
+    return Job(app, watched)
 
 
-def vitals(app: App, board: Board, threshold: float) -> None:
+def vitals(app: App, board: Board) -> DataStream:
+    """The machine, its processes and its cores; the windows of the cores are returned."""
     samples = app.stream("cpu", schema=CoreSample, timestamp="ts")
     cores = (
         samples.key_by("core")
@@ -109,12 +124,12 @@ def vitals(app: App, board: Board, threshold: float) -> None:
     ).subscribe_batches(board.machine)
 
     processes = app.stream("processes", schema=ProcessSample, timestamp="ts").key_by("pid", "name")
-    processes.window(TumblingWindow("1s")).aggregate(cpu=average("cpu"), memory=max_("memory")).subscribe_batches(
-        board.processes
-    )
+    busiest = processes.window(TumblingWindow("1s")).aggregate(cpu=average("cpu"), memory=max_("memory"))
+    busiest.subscribe_batches(board.processes)
+    return cores
 
 
-def payments(app: App, board: Board) -> None:
+def payments(app: App, board: Board) -> DataStream:
     stream = app.stream("payments", schema=Payment, timestamp="ts", watermark=LATE)
     by_country = (
         stream.key_by("country")
@@ -123,9 +138,10 @@ def payments(app: App, board: Board) -> None:
     )
     by_country.subscribe_batches(board.payments)
     by_country.to("payments-by-country")
+    return stream
 
 
-def requests(app: App, board: Board) -> None:
+def requests(app: App, board: Board) -> DataStream:
     stream = app.stream("requests", schema=Request, timestamp="ts", watermark=LATE)
     by_route = (
         stream.key_by("route")
@@ -140,7 +156,4 @@ def requests(app: App, board: Board) -> None:
     )
     by_route.subscribe_batches(board.routes)
     by_route.to("requests-by-route")
-
-
-def logins(app: App, board: Board) -> DataStream:
-    return app.stream("logins", schema=Login, timestamp="ts", watermark=LATE)
+    return stream

@@ -108,8 +108,11 @@ class Gatherer:
     def _burst(self) -> str:
         """What became of the burst of CPU, in words."""
         feed = self._feed
-        if feed.burst is None or feed.burst_due is None:
-            return "no burst"
+        if feed.burst is None:
+            return "no burst of its own"
+        if feed.burst_due is None:
+            where = f"core {feed.burst.core}" if feed.burst.pinned else "a core"
+            return f"a burst of {feed.burst.seconds:.0f} s on {where} itself, on purpose"
         if feed.burst_started is None:
             return f"burst in {max(0.0, (feed.burst_due - time.time() * 1000) / 1000):.0f} s"
         start, end = feed.burst_started, feed.burst_started + int(feed.burst.seconds * 1000) + 1_500

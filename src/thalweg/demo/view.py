@@ -224,7 +224,7 @@ def _table(*columns: str) -> Table:
 
 def _routes(moment: Moment) -> RenderableType:
     end = moment.shown.routes_end
-    subtitle = "10 s windows every 1 s" + (f", to {clock(end)}" if end else "")
+    subtitle = "10 s windows" + (f" to {clock(end)}" if end else "")
     return _panel(Fit(lambda width, height: _route_table(moment.shown, height)), "Requests", subtitle)
 
 
