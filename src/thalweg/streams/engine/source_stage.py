@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import polars as pl
 
-from thalweg.streams.batch import DEAD, INGESTED, PARTITION, SOURCE, TIMESTAMP, WATERMARK, Batch
+from thalweg.streams.batch import DEAD, INGESTED, MAX_TIME, MIN_TIME, PARTITION, SOURCE, TIMESTAMP, WATERMARK, Batch
 from thalweg.streams.engine.dead_letters import RowError, dead_letters
-from thalweg.streams.engine.timestamps import to_milliseconds
+from thalweg.streams.engine.timestamps import LIMIT, to_milliseconds
 from thalweg.streams.operator import Operator
 from thalweg.streams.watermarks import PartitionWatermarks, warm_up
 
@@ -61,18 +62,34 @@ class SourceStage(Operator):
             if letters is not None:
                 yield Batch(letters, DEAD)
         raw = self._raw(frame)
-        stamps = to_milliseconds(raw, self.unit)
-        good = stamps.is_not_null()
-        if self.max_ahead is not None:
-            good = good & (stamps <= self.clock + self.max_ahead).fill_null(False)
-        if not good.all():
-            bad = (~good).arg_true()
-            self.account.dead += bad.len()
-            yield Batch(self._letters(frame[bad], raw.gather(bad), stamps.gather(bad)), DEAD)
-            frame, stamps = frame.filter(good), stamps.filter(good)
+        stamps = raw if self._are_plain(raw) else to_milliseconds(raw, self.unit)
+        if stamps is not raw or self._newest(stamps) > self._latest():
+            good = stamps.is_not_null() & (stamps <= self._latest()).fill_null(False)
+            if not good.all():
+                bad = (~good).arg_true()
+                self.account.dead += bad.len()
+                yield Batch(self._letters(frame[bad], raw.gather(bad), stamps.gather(bad)), DEAD)
+                frame, stamps = frame.filter(good), stamps.filter(good)
         self.account.passed += frame.height
         if frame.height:
-            yield Batch(frame.with_columns(self._stamped(frame, stamps)))
+            yield Batch(self._stamped(frame, stamps))
+
+    def _are_plain(self, raw: pl.Series) -> bool:
+        """Whether the column is what it has to become: the common case, which costs no query."""
+        if raw.dtype != pl.Int64 or self.unit != "ms" or raw.null_count():
+            return False
+        return not len(raw) or (self._oldest(raw) >= -LIMIT and self._newest(raw) <= LIMIT)
+
+    def _latest(self) -> int:
+        return MAX_TIME if self.max_ahead is None else self.clock + self.max_ahead
+
+    @staticmethod
+    def _oldest(stamps: pl.Series) -> int:
+        return cast(int, stamps.min()) if len(stamps) else MAX_TIME
+
+    @staticmethod
+    def _newest(stamps: pl.Series) -> int:
+        return cast(int, stamps.max()) if len(stamps) else MIN_TIME
 
     def _complete(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
         """The rows that have all required fields, and dead letters of the others."""
@@ -94,18 +111,22 @@ class SourceStage(Operator):
             return frame.get_column(TIMESTAMP)
         if not self._reads.issubset(frame.columns):
             return pl.Series("raw", [None], dtype=pl.Int64).new_from_index(0, frame.height)
+        if self._timestamp.meta.is_column():
+            return frame.get_column(self._timestamp.meta.output_name())
         return frame.select(raw=self._timestamp).get_column("raw")
 
-    def _stamped(self, frame: pl.DataFrame, stamps: pl.Series) -> list[pl.Series | pl.Expr]:
+    def _stamped(self, frame: pl.DataFrame, stamps: pl.Series) -> pl.DataFrame:
         times = stamps.rechunk().to_numpy(writable=True)
         partitions = frame.get_column(PARTITION).rechunk().to_numpy(writable=True)
         own = self.watermarks.assign(times, partitions, self.clock)
-        columns: list[pl.Series | pl.Expr] = [stamps.alias(TIMESTAMP)]
+        columns = [stamps.alias(TIMESTAMP)]
         if self.rows_carry_watermarks:
             columns.append(pl.Series(WATERMARK, own))
         if self.source_index is not None:
-            columns.append(pl.lit(self.source_index, pl.Int16).alias(SOURCE))
-        return columns
+            columns.append(pl.Series(SOURCE, [self.source_index], dtype=pl.Int16).new_from_index(0, frame.height))
+        if TIMESTAMP in frame.columns:
+            frame = frame.drop(TIMESTAMP)
+        return frame.hstack(columns)
 
     def _letters(self, rows: pl.DataFrame, raw: pl.Series, stamps: pl.Series) -> pl.DataFrame:
         errors: list[RowError] = []
