@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from thalweg.formats.kernels.compile import entry, hot, inner
 from thalweg.formats.kernels.memory import load_u8, load_u64
-from thalweg.formats.kernels.skip import skip_space, skip_string
+from thalweg.formats.kernels.skip import skip_space
+from thalweg.formats.kernels.text import PLAIN, scan_string, valid_utf8
 
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
@@ -165,10 +166,11 @@ def search(p: int, end: int, first: bool, key_bytes: Bytes, places: Int64s, buck
     if p >= end or load_u8(p) != 34:
         return p, BROKEN
     start = p + 1
-    p = skip_string(p, end)
-    if p < 0:
-        return p, BROKEN
-    length = p - 1 - start
+    close, shape, _ = scan_string(start, end)
+    if shape != PLAIN or not valid_utf8(start, close):
+        return p, BROKEN  # an escape may spell a key that a column has: the general parser knows
+    p = close + 1
+    length = close - start
     p = skip_space(p, end)
     if p >= end or load_u8(p) != 58:
         return p, BROKEN

@@ -7,7 +7,7 @@ import numpy as np
 from thalweg.formats.kernels.compile import inner
 from thalweg.formats.kernels.memory import load_u8, load_u32
 from thalweg.formats.kernels.numbers import FLOAT, NOT_A_NUMBER, scan_number
-from thalweg.formats.kernels.text import PLAIN, scan_string, valid_utf8
+from thalweg.formats.kernels.text import ESCAPED, NOT_A_STRING, scan_string, skip_escaped, valid_utf8
 
 _TRUE = 0x65757274
 _ALSE = 0x65736C61
@@ -43,9 +43,12 @@ def skip_word(p: int, end: int) -> int:
 
 @inner
 def skip_string(p: int, end: int) -> int:
-    """Passes a string from its opening quote on; -1 where it has escapes (the general parser judges those)."""
+    """Passes a string from its opening quote on; -1 where it is none."""
     close, shape, ascii_only = scan_string(p + 1, end)
-    if shape != PLAIN:
+    if shape == ESCAPED:
+        close = skip_escaped(p + 1, end)
+        return close + 1 if close >= 0 else -1
+    if shape == NOT_A_STRING:
         return -1
     if not ascii_only and not valid_utf8(p + 1, close):
         return -1

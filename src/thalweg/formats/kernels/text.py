@@ -153,53 +153,6 @@ def _write_utf8(out: int, point: int) -> int:
     return out + 4
 
 
-@inner
-def unescape(p: int, end: int, out: int) -> tuple[int, int]:
-    """Copies a string's bytes from after its opening quote to `out`, with escapes undone.
-
-    Gives (address of the closing quote, bytes written); (-1, 0) where it is no string, not UTF-8, or has half a
-    surrogate pair. Never writes more bytes than it reads: `out` has room for the rest of the record.
-    """
-    start = p
-    base = out
-    while p < end:
-        byte = load_u8(p)
-        if byte == 34:
-            return (p, out - base) if valid_utf8(start, p) else (-1, 0)
-        if byte < 32:
-            return -1, 0
-        if byte != 92:
-            store_u8(out, byte)
-            out += 1
-            p += 1
-            continue
-        if p + 1 >= end:
-            return -1, 0
-        byte = load_u8(p + 1)
-        if byte != 117:
-            simple = _simple_escape(byte)
-            if simple < 0:
-                return -1, 0
-            store_u8(out, simple)
-            out += 1
-            p += 2
-            continue
-        point = _hex4(p + 2, end)
-        p += 6
-        if point < 0 or 0xDC00 <= point <= 0xDFFF:
-            return -1, 0
-        if 0xD800 <= point <= 0xDBFF:
-            if p + 6 > end or load_u8(p) != 92 or load_u8(p + 1) != 117:
-                return -1, 0
-            low = _hex4(p + 2, end)
-            if low < 0xDC00 or low > 0xDFFF:
-                return -1, 0
-            point = 0x10000 + ((point - 0xD800) << 10) + (low - 0xDC00)
-            p += 6
-        out = _write_utf8(out, point)
-    return -1, 0
-
-
 @hot
 def copy(target: int, source: int, length: int) -> None:
     """Copies `length` bytes; reads and writes nothing outside of them."""
@@ -218,6 +171,68 @@ def copy(target: int, source: int, length: int) -> None:
     while done < length:
         store_u8(target + done, load_u8(source + done))
         done += 1
+
+
+@inner
+def read_escape(p: int, end: int) -> tuple[int, int]:
+    """Reads one escape from its backslash on: (address behind it, code point); (-1, 0) where it is none, or half a
+    surrogate pair."""
+    if p + 1 >= end:
+        return -1, 0
+    byte = load_u8(p + 1)
+    if byte != 117:
+        simple = _simple_escape(byte)
+        return (p + 2, simple) if simple >= 0 else (-1, 0)
+    point = _hex4(p + 2, end)
+    p += 6
+    if point < 0 or 0xDC00 <= point <= 0xDFFF:
+        return -1, 0
+    if 0xD800 <= point <= 0xDBFF:
+        if p + 6 > end or load_u8(p) != 92 or load_u8(p + 1) != 117:
+            return -1, 0
+        low = _hex4(p + 2, end)
+        if low < 0xDC00 or low > 0xDFFF:
+            return -1, 0
+        return p + 6, 0x10000 + ((point - 0xD800) << 10) + (low - 0xDC00)
+    return p, point
+
+
+@inner
+def unescape(p: int, end: int, out: int) -> tuple[int, int]:
+    """Copies a string's bytes from after its opening quote to `out`, with escapes undone.
+
+    Gives (address of the closing quote, bytes written); (-1, 0) where it is no string or not UTF-8. Never writes more
+    bytes than it reads: `out` has room for the rest of the record.
+    """
+    start = p
+    base = out
+    while True:
+        stop, shape, _ = scan_string(p, end)
+        if shape == NOT_A_STRING:
+            return -1, 0
+        copy(out, p, stop - p)
+        out += stop - p
+        if shape == PLAIN:
+            return (stop, out - base) if valid_utf8(start, stop) else (-1, 0)
+        p, point = read_escape(stop, end)
+        if p < 0:
+            return -1, 0
+        out = _write_utf8(out, point)
+
+
+@inner
+def skip_escaped(p: int, end: int) -> int:
+    """The address of the closing quote of a string, from after its opening quote; -1 where `unescape` gives up."""
+    start = p
+    while True:
+        p, shape, _ = scan_string(p, end)
+        if shape == NOT_A_STRING:
+            return -1
+        if shape == PLAIN:
+            return p if valid_utf8(start, p) else -1
+        p, _ = read_escape(p, end)
+        if p < 0:
+            return -1
 
 
 @hot

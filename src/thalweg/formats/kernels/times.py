@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from thalweg.formats.kernels.compile import entry, hot
-from thalweg.formats.kernels.memory import load_u8, store_u8, store_u16
+from thalweg.formats.kernels.compile import entry, hot, inner
+from thalweg.formats.kernels.memory import load_u8, load_u64, signed, store_u8, store_u16
 
 SECONDS_PER_DAY = 86_400
 FIRST_SECOND = -62_135_596_800
@@ -90,6 +90,40 @@ def _parse_offset(p: int, stop: int) -> tuple[bool, int]:
 
 
 @hot
+def _parse_usual(p: int) -> tuple[bool, int, int]:
+    """`YYYY-MM-DDTHH:MM:SS.mmmZ`, the 24 bytes at `p`, eight at a time; false for anything else, also for valid times.
+
+    With the expected bytes taken away by exclusive or, digits are their values and the others 0. Adding 0x76 to a digit
+    and 0x7F to the others sets the high bit of every byte that is not as it should be.
+    """
+    date = load_u64(p) ^ np.uint64(0x2D30302D30303030)  # 0000-00-
+    clock = load_u64(p + 8) ^ np.uint64(0x30303A3030543030)  # 00T00:00
+    rest = load_u64(p + 16) ^ np.uint64(0x5A3030302E30303A)  # :00.000Z
+    wrong = (date + np.uint64(0x7F76767F76767676)) | date
+    wrong |= (clock + np.uint64(0x76767F76767F7676)) | clock
+    wrong |= (rest + np.uint64(0x7F7676767F76767F)) | rest
+    if wrong & np.uint64(0x8080808080808080) != np.uint64(0):
+        return False, 0, 0
+    # Each byte times ten plus the next one: a pair of digits is a number in the first of its two bytes.
+    ten, eight = np.uint64(10), np.uint64(8)
+    dates = signed(date * ten + (date >> eight))
+    clocks = signed(clock * ten + (clock >> eight))
+    rests = signed(rest * ten + (rest >> eight))
+    year = (dates & 0xFF) * 100 + (dates >> 16 & 0xFF)
+    month = dates >> 40 & 0xFF
+    day = clocks & 0xFF
+    hour = clocks >> 24 & 0xFF
+    minute = clocks >> 48 & 0xFF
+    second = rests >> 8 & 0xFF
+    fine = year >= 1 and 1 <= month <= 12 and day >= 1 and hour <= 23 and minute <= 59 and second <= 59
+    if not fine or (day > 28 and day > _days_in_month(year, month)):
+        return False, 0, 0
+    milliseconds = (rests >> 32 & 0xFF) * 10 + (signed(rest) >> 48 & 0xFF)
+    seconds = days_of(year, month, day) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second
+    return True, seconds, milliseconds * 1_000_000
+
+
+@inner
 def parse_time(p: int, stop: int) -> tuple[bool, int, int]:
     """An ISO 8601 date or date and time in [p, stop): (whether it is one, seconds since 1970 UTC, nanoseconds).
 
@@ -136,6 +170,16 @@ def parse_time(p: int, stop: int) -> tuple[bool, int, int]:
         return False, 0, 0
     seconds += hour * 3600 + minute * 60 + second - offset
     return FIRST_SECOND <= seconds <= LAST_SECOND, seconds, nanoseconds
+
+
+@hot
+def parse_any_time(p: int, stop: int) -> tuple[bool, int, int]:
+    """`parse_time`, faster for the form that most producers write."""
+    if stop - p == 24:
+        fine, seconds, nanoseconds = _parse_usual(p)
+        if fine:
+            return True, seconds, nanoseconds
+    return parse_time(p, stop)
 
 
 @entry("Tuple((boolean, int64, int64))(int64, int64)")

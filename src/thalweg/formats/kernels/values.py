@@ -9,7 +9,7 @@ from thalweg.formats.kernels.memory import load_u8, load_u32, store_f64, store_u
 from thalweg.formats.kernels.numbers import INTEGER, NOT_A_NUMBER, scan_number, to_double
 from thalweg.formats.kernels.skip import skip_value
 from thalweg.formats.kernels.text import NOT_A_STRING, PLAIN, scan_string, unescape, valid_utf8, write_view
-from thalweg.formats.kernels.times import FIRST_SECOND, LAST_SECOND, parse_date, parse_time
+from thalweg.formats.kernels.times import FIRST_SECOND, LAST_SECOND, parse_any_time, parse_date
 
 # What a column holds. The slot is 8 bytes, 16 for STRING (a view) and SPAN (address and length of the value).
 SKIP = 0
@@ -90,7 +90,7 @@ def _read_time(p: int, end: int, kind: int, slot: int, ticks: int) -> int:
                 return REFUSED
             store_u64(slot, days)
             return close + 1
-        fine, seconds, nanoseconds = parse_time(p + 1, close)
+        fine, seconds, nanoseconds = parse_any_time(p + 1, close)
         # A double bounds the product before it can overflow (only nanoseconds can).
         if not fine or abs(float(seconds) * float(ticks)) > 9.2e18:
             return REFUSED
