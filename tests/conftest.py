@@ -55,7 +55,7 @@ def new_topic(kafka: SharedKafka) -> Callable[..., str]:
     """Makes topics: `new_topic(partitions=4, **topic_settings)` gives the fresh name."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": "0"})
 
     def create(partitions: int = 4, **settings: str) -> str:
         name = f"test-{uuid.uuid4().hex[:12]}"

@@ -7,12 +7,12 @@ import threading
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from thalweg.errors import ConnectorError
 from thalweg.kafka import _consume_kernels as kernels
 from thalweg.kafka._consume_api import address, api
 from thalweg.kafka._produce_api import failure
+from thalweg.kafka._records import some
 from thalweg.records import Int64s, RawRecords
 
 
@@ -39,18 +39,19 @@ class ConsumerHandle:
 class Loan:
     """Messages that belong to librdkafka; `release` gives them back. Shared by the batches cut from one read."""
 
-    def __init__(self, handle: ConsumerHandle, messages: Int64s, shares: int) -> None:
+    def __init__(self, handle: ConsumerHandle, messages: Int64s) -> None:
         self._handle = handle
         self._messages = messages
-        self._shares = shares
+        self.shares = 1
+        """How many batches were cut from it, less those that were released."""
         self._lock = threading.Lock()
         handle.hold()
 
     def release(self) -> None:
         """Gives one share back; the messages go with the last."""
         with self._lock:
-            self._shares -= 1
-            if self._shares:
+            self.shares -= 1
+            if self.shares:
                 return
         kernels.destroy(self._messages, address("rd_kafka_message_destroy"))
         self._handle.drop()
@@ -128,6 +129,7 @@ class MessageReader:
         """What `read` has read: records by topic, and errors."""
         n, self._count = self._count, 0
         messages = self._buffer[:n].copy()
+        loan = Loan(self._handle, messages)
         topics, errors_at = np.empty(n, np.int64), np.empty(n, np.int64)
         values, keys = np.empty(n, np.uint64), np.empty(n, np.uint64)
         value_lengths, key_lengths = np.empty(n, np.int64), np.empty(n, np.int64)
@@ -140,29 +142,23 @@ class MessageReader:
         rows = n - failed
         raw = RawRecords(
             "", values[:rows], value_lengths[:rows], keys[:rows], key_lengths[:rows], partition[:rows], offset[:rows],
-            timestamp[:rows], Share(Loan(self._handle, messages, 1)),
+            timestamp[:rows],
         )  # fmt: skip
         if not rows:
-            raw.release()
+            loan.release()
             return [], errors
-        return self._by_topic(raw, topics[:rows]), errors
+        raw.owner = Share(loan)
+        return self._by_topic(raw, topics[:rows], loan), errors
 
-    def select(self, raw: RawRecords, keep: npt.NDArray[np.bool_]) -> RawRecords:
-        """Some of the records; takes over their owner."""
-        owner, raw.owner = raw.owner, None
-        return _part(raw, raw.topic, keep, owner)
-
-    def _by_topic(self, raw: RawRecords, topics: Int64s) -> list[RawRecords]:
+    def _by_topic(self, raw: RawRecords, topics: Int64s, loan: Loan) -> list[RawRecords]:
         first = int(topics[0])
         if (topics == first).all():
             raw.topic = self._name(first)
             return [raw]
-        owner, raw.owner = raw.owner, None
         handles = np.unique(topics).tolist()
-        # Further shares of the same loan: the messages go back when the last topic's batch is released.
-        loan, owner._loan = owner._loan, None
-        loan._shares = len(handles)
-        return [_part(raw, self._name(handle), topics == handle, Share(loan)) for handle in handles]
+        raw.owner = None
+        loan.shares = len(handles)
+        return [some(raw, topics == handle, Share(loan), self._name(handle)) for handle in handles]
 
     def _name(self, handle: int) -> str:
         name = self._names.get(handle)
@@ -175,17 +171,3 @@ class MessageReader:
         topic = api().rd_kafka_topic_name(message.rkt).decode() if message.rkt else ""
         text = (api().rd_kafka_message_errstr(pointer) or b"").decode(errors="replace")
         return MessageError(message.err, topic, message.partition, message.offset, text)
-
-
-def _part(raw: RawRecords, topic: str, keep: npt.NDArray[np.bool_], owner: object) -> RawRecords:
-    return RawRecords(
-        topic,
-        raw.value_address[keep],
-        raw.value_length[keep],
-        raw.key_address[keep],
-        raw.key_length[keep],
-        raw.partition[keep],
-        raw.offset[keep],
-        raw.timestamp[keep],
-        owner,
-    )

@@ -16,15 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from thalweg.errors import ConnectorError
 from thalweg.kafka import _consume_api as native
 from thalweg.kafka._consume_api import PartitionList, TopicPartition, api
 from thalweg.kafka._membership import Membership
 from thalweg.kafka._messages import ConsumerHandle, MessageReader
-from thalweg.kafka._produce_api import GroupMembership, failure, take_error
+from thalweg.kafka._produce_api import FATAL, GroupMembership, failure, fatal_error, take_error
 from thalweg.kafka._reading_progress import ReadingProgress
+from thalweg.kafka._records import without
 from thalweg.kafka._waker import Waker
 from thalweg.kafka.arrow import to_arrow
 from thalweg.kafka.consumer_config import consumer_config
@@ -116,7 +115,10 @@ class ColumnarConsumer:
                 if error.code == native.PARTITION_EOF:
                     self._progress.reached_end((error.topic, error.partition), error.offset)
                 else:
-                    raise_for(failure(error.code, error.text), error.topic, error.partition, error.offset)
+                    problem = failure(error.code, error.text)
+                    if error.code == FATAL:
+                        problem = fatal_error(self._handle.pointer) or problem
+                    raise_for(problem, error.topic, error.partition, error.offset)
         except ConnectorError:
             self._pending.extend(batches)  # they are good, and come before the error
             raise
@@ -305,19 +307,7 @@ class ColumnarConsumer:
 
     def _drop_pending(self, partitions: Iterable[TopicPartition]) -> None:
         """What was read before a seek, but not handed out, is void."""
-        gone: dict[str, list[int]] = {}
-        for topic, partition in partitions:
-            gone.setdefault(topic, []).append(partition)
-        kept: deque[RawRecords] = deque()
-        for raw in self._pending:
-            keep = ~np.isin(raw.partition, gone.get(raw.topic, []))
-            if keep.all():
-                kept.append(raw)
-            elif keep.any():
-                kept.append(self._reader.select(raw, keep))
-            else:
-                raw.release()
-        self._pending = kept
+        self._pending = deque(without(self._pending, partitions))
 
     def _check(self, code: int, what: str) -> None:
         if code:

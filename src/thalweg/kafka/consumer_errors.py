@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from thalweg.errors import ConnectorError, FencedError, RestartRequired
 from thalweg.kafka._produce_api import FATAL, FENCED_CODES, Failure
@@ -20,8 +21,12 @@ _HOPELESS = frozenset({17, 23, 24, 26})
 """INVALID_TOPIC, INCONSISTENT_GROUP_PROTOCOL, INVALID_GROUP_ID, INVALID_SESSION_TIMEOUT."""
 
 
+_QUIET = 5.0
+_complaints: dict[tuple[str, int], float] = {}
+
+
 class OffsetOutOfRange(ConnectorError):
-    """The broker no longer (or not yet) has the record to go on from."""
+    """The broker no longer (or not yet) has the record to go on from. The partition rests until the next `start`."""
 
     def __init__(self, topic: str, partition: int, offset: int) -> None:
         super().__init__(
@@ -60,7 +65,15 @@ def raise_for(failure: Failure, topic: str | None = None, partition: int = -1, o
         raise ConnectorError(f"{where}: {failure}; check the credentials, and the ACLs for reading topic and group")
     if failure.code in _HOPELESS or failure.fatal:
         raise ConnectorError(f"{where}: {failure}")
-    logger.warning("%s: %s; librdkafka retries", where, failure)
+    _complain(failure, where)
+
+
+def _complain(failure: Failure, where: str) -> None:
+    """Logs an error that passes, the same one at most once in `_QUIET` seconds: a dead broker gives dozens a second."""
+    now = time.monotonic()
+    if now - _complaints.get((where, failure.code), -_QUIET) >= _QUIET:
+        _complaints[where, failure.code] = now
+        logger.warning("%s: %s; librdkafka tries again", where, failure)
 
 
 def raise_not_committed(failure: Failure) -> None:

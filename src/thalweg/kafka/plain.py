@@ -1,6 +1,7 @@
 """The plain consumer: `confluent_kafka.Consumer` behind the columnar consumer's interface.
 
-For machines where librdkafka can't be read directly. Slower, as every record is a Python object; equal in what it gives.
+For machines where librdkafka can't be read directly. Slower, as every record is a Python object, and equal in what it
+gives.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from thalweg.errors import ConfigurationError, ConnectorError
 from thalweg.kafka._produce_api import FATAL, Failure, GroupMembership
 from thalweg.kafka._reading_progress import ReadingProgress
+from thalweg.kafka._records import without
 from thalweg.kafka.arrow import to_arrow
 from thalweg.kafka.consumer_config import consumer_config
 from thalweg.kafka.consumer_errors import raise_for, raise_not_committed, unreachable
@@ -31,6 +33,7 @@ logger = logging.getLogger("thalweg.kafka")
 TopicPartition = tuple[str, int]
 
 _PARTITION_EOF = -191
+_FENCED_INSTANCE_ID = 82
 _SLICE = 0.05
 """Seconds: `confluent_kafka` can't be woken, so a wait is cut into slices."""
 _REQUEST_TIMEOUT_MS = 10_000
@@ -150,12 +153,7 @@ class PlainConsumer:
                 self._consumer.seek(tp)
             except KafkaException as error:
                 raise ConnectorError(f"can't seek in {tp.topic} [{tp.partition}]: {error}") from error
-        # What was read before may be of any partition; it comes again only for those that were not sought.
-        others = {tp: p for tp, p in self._progress.positions().items() if tp not in positions}
-        if self._pending:
-            self._pending.clear()
-            for tp in _list(others):
-                self._consumer.seek(tp)
+        self._pending = deque(without(self._pending, positions))
         self._progress.restart(positions)
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
@@ -278,7 +276,10 @@ class PlainConsumer:
 
 
 def _failure(error: Any) -> Failure:
-    return Failure(error.code(), error.name(), error.str(), fatal=error.fatal() or error.code() == FATAL)
+    fatal = error.fatal() or error.code() == FATAL
+    # The code beneath a fatal error can't be had from confluent_kafka; its text can.
+    code = _FENCED_INSTANCE_ID if fatal and "fenced" in error.str() else error.code()
+    return Failure(code, error.name(), error.str(), fatal=fatal)
 
 
 def _list(partitions: Iterable[TopicPartition] | Mapping[TopicPartition, int]) -> list[Any]:

@@ -1,0 +1,43 @@
+"""Parts of batches of records in wire form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from thalweg.records import RawRecords
+
+
+def some(raw: RawRecords, keep: npt.NDArray[np.bool_], owner: object, topic: str | None = None) -> RawRecords:
+    """The records for which `keep` is true, with an owner of their own."""
+    return RawRecords(
+        raw.topic if topic is None else topic,
+        raw.value_address[keep],
+        raw.value_length[keep],
+        raw.key_address[keep],
+        raw.key_length[keep],
+        raw.partition[keep],
+        raw.offset[keep],
+        raw.timestamp[keep],
+        owner,
+    )
+
+
+def without(batches: Iterable[RawRecords], partitions: Iterable[tuple[str, int]]) -> list[RawRecords]:
+    """The batches less the records of these partitions; what is left empty is released."""
+    gone: dict[str, list[int]] = {}
+    for topic, partition in partitions:
+        gone.setdefault(topic, []).append(partition)
+    kept: list[RawRecords] = []
+    for raw in batches:
+        keep = ~np.isin(raw.partition, gone.get(raw.topic, []))
+        if keep.all():
+            kept.append(raw)
+        elif keep.any():
+            owner, raw.owner = raw.owner, None
+            kept.append(some(raw, keep, owner))
+        else:
+            raw.release()
+    return kept
