@@ -185,6 +185,19 @@ def test_out_of_range(records: MakeRecords, dtype: Any, value: Any) -> None:
     assert error_of(JsonDecoder({"v": dtype}).decode(records(lines({"v": value})))) == "NumberOutOfRange"
 
 
+def test_times_are_what_python_reads(records: MakeRecords) -> None:
+    rng = np.random.default_rng(6)
+    moments = [
+        datetime(1, 1, 1) + timedelta(milliseconds=int(ms)) for ms in rng.integers(0, 315_537_897_600_000, 5_000)
+    ]
+    texts = [moment.isoformat(timespec="milliseconds") + "Z" for moment in moments]
+    texts += [moment.isoformat(timespec="seconds") for moment in moments[:1000]]
+    decoded = JsonDecoder({"t": pl.Datetime("ms")}).decode(records(lines(*({"t": text} for text in texts))))
+    assert not decoded.errors
+    expected = moments + [moment.replace(microsecond=0) for moment in moments[:1000]]
+    assert decoded.frame["t"].to_list() == expected
+
+
 def test_a_type_that_json_lacks_is_refused_before_any_data() -> None:
     for dtype in (pl.Object, pl.List, pl.List(pl.Object)):
         with pytest.raises(ConfigurationError, match=r"schema|JSON"):
