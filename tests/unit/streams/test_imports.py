@@ -15,7 +15,7 @@ _HEAVY = "{'numba', 'pyarrow', 'confluent_kafka', 'httpx', 'llvmlite'} & {name.s
     [
         "import thalweg",
         "from thalweg import App, DataStream, col",
-        "from thalweg import App, col; from thalweg.streams import TumblingWindow, WatermarkGenerator, CheckpointConfig\n"
+        "from thalweg import App, col; from thalweg.streams import TumblingWindow, WatermarkGenerator\n"
         "s = App('t').stream('x', timestamp='t').filter(lambda e: e.v > 1).key_by('k')\n"
         "s.window(TumblingWindow('1m')).aggregate(n=col('v').mean()).to('out')\n"
         "s.app.explain()",

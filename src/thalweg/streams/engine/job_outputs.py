@@ -45,6 +45,7 @@ class JobOutputs:
         self._known_topics: set[str] = set()
         self._pending: list[SinkWrite] = []
         self.pending_rows = 0
+        self.pending_bytes = 0
         self.written = 0
         """Rows sent out since the start, dead letters included."""
         self.dead_rows = 0
@@ -63,6 +64,7 @@ class JobOutputs:
         else:
             self._pending.append(write)
             self.pending_rows += write.frame.height
+            self.pending_bytes += int(write.frame.estimated_size())
 
     def dead(self, frame: pl.DataFrame) -> None:
         """Dead letters, each to the topic of where it came from."""
@@ -89,7 +91,8 @@ class JobOutputs:
 
     def take(self) -> list[SinkWrite]:
         """The open epoch's output, neighbouring writes to one topic together."""
-        writes, self._pending, self.pending_rows = self._pending, [], 0
+        writes, self._pending = self._pending, []
+        self.pending_rows = self.pending_bytes = 0
         return together(writes)
 
 

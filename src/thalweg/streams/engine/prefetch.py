@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 from thalweg.streams.connector import Source, SourceBatch
 
+MAX_BYTES = 256 * 1024 * 1024
+"""Polling pauses while the queued frames hold more than this, however few records they are."""
 POLL_MS = 100
 """How long a poll waits where nothing has come; a stop does not wait for it (`Source.wake`)."""
 
@@ -30,6 +32,7 @@ class Prefetcher:
         self._capacity = capacity
         self._queue: deque[SourceBatch] = deque()
         self._queued = 0
+        self._bytes = 0
         self._caught_up: frozenset[int] = frozenset()
         self._lag: Mapping[int, int] = {}
         self._stopping = False
@@ -57,6 +60,7 @@ class Prefetcher:
             while self._queue and (not taken or rows + self._queue[0].received <= max_rows):
                 batch = self._queue.popleft()
                 rows += batch.received
+                self._bytes -= _size(batch)
                 taken.append(batch)
             self._queued -= rows
             self._changed.notify_all()
@@ -86,6 +90,7 @@ class Prefetcher:
                     if batch is not None:
                         self._queue.append(batch)
                         self._queued += batch.received
+                        self._bytes += _size(batch)
                 if batch is not None:
                     self._wake.set()
         except BaseException as error:
@@ -96,6 +101,10 @@ class Prefetcher:
     def _has_room(self) -> bool:
         """Waits while the queue is full; false when it is time to end."""
         with self._changed:
-            while self._queued >= self._capacity and not self._stopping:
+            while (self._queued >= self._capacity or self._bytes >= MAX_BYTES) and not self._stopping:
                 self._changed.wait()
             return not self._stopping
+
+
+def _size(batch: SourceBatch) -> int:
+    return int(batch.frame.estimated_size()) + (0 if batch.dead is None else int(batch.dead.estimated_size()))

@@ -39,6 +39,8 @@ QUEUED_BATCHES = 4
 """How many full batches a source may be read ahead."""
 PENDING_BATCHES = 8
 """How many full batches of output may wait for the commit before processing pauses."""
+PENDING_BYTES = 256 * 1024 * 1024
+"""How large that output may grow."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,8 @@ class Session:
     def commit_if_due(self) -> None:
         """Starts a commit when it is time and something changed; waits for the last one where output piles up."""
         self._watch_timeout()
-        full = self.outputs.pending_rows > PENDING_BATCHES * self.settings.max_batch_rows
+        rows = PENDING_BATCHES * self.settings.max_batch_rows
+        full = self.outputs.pending_rows > rows or self.outputs.pending_bytes > PENDING_BYTES
         if self.pipeline.busy and not full:
             return
         if full:
