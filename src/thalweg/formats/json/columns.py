@@ -59,6 +59,17 @@ class Column:
         return kinds.DATE if isinstance(dtype, pl.Date) else kinds.SPAN
 
 
+def _from_objects(name: str, values: list[Any], dtype: pl.DataType) -> pl.Series:
+    """A column of converted values. By way of Arrow: Polars makes a Series of every list on its own."""
+    stored_type = storage_type(dtype)
+    try:
+        arrow_type = pl.Series([], dtype=stored_type).to_arrow(compat_level=pl.CompatLevel.oldest()).type
+        stored = pl.Series(name, pa.array(values, arrow_type), dtype=stored_type)
+    except (pa.ArrowException, pl.exceptions.PolarsError):  # types that Arrow lacks, such as Int128
+        stored = pl.Series(name, values, dtype=stored_type, strict=True)
+    return stored if dtype == stored_type else stored.cast(dtype)
+
+
 class Slots:
     """One column's buffers for one batch: a slot per record, a validity bitmap, and strings from the general parser."""
 
@@ -118,8 +129,8 @@ class Slots:
         """Parses the values that the kernel only delimited, all in one go."""
         valid = np.unpackbits(self.validity, bitorder="little")
         present = [row for row in rows if valid[row]]
-        parts = [ctypes.string_at(*map(int, self.data[row])) for row in present]
-        values = parser.value(b"[" + b",".join(parts) + b"]")
+        places = self.data[present].tolist()
+        values = parser.values([ctypes.string_at(address, length) for address, length in places])
         for row, value in zip(present, values, strict=True):
             self.objects[row] = value
 
@@ -129,8 +140,7 @@ class Slots:
         if kind == kinds.NOTHING:
             return pl.Series(name, [None], dtype=dtype).new_from_index(0, self.rows)
         if kind == kinds.SPAN:
-            stored = pl.Series(name, self.objects, dtype=storage_type(dtype), strict=True)
-            return stored if stored.dtype == dtype else stored.cast(dtype)
+            return _from_objects(name, self.objects, dtype)
         buffers = [pa.py_buffer(self.validity) if nulls or self.patched_null else None]
         if kind == kinds.STRING:
             buffers += [pa.py_buffer(self.data), pa.py_buffer(side), pa.py_buffer(bytes(self.extra))]
