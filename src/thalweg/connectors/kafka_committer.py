@@ -14,6 +14,7 @@ State that no committed offset names (its writer died in between) is passed over
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import uuid
@@ -23,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from thalweg.connectors.kafka_outputs import KafkaOutputs
-from thalweg.errors import ConnectorError, FencedError, RestartRequired, StateError, ThalwegError
+from thalweg.errors import ConfigurationError, ConnectorError, FencedError, RestartRequired, StateError, ThalwegError
 from thalweg.kafka.admin import KafkaAdmin
 from thalweg.kafka.changelog import ChangelogWriter, Restored, Tip
 from thalweg.kafka.changelog_reader import ChangelogReader
@@ -47,6 +48,7 @@ logger = logging.getLogger("thalweg.kafka")
 TRANSACTION_TIMEOUT_MS = 10_000
 """A worker that dies inside a transaction blocks readers for so long, if nobody takes its slot over before."""
 _BATCH_BYTES = 1_000_000
+_TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _CHANGELOG_CONFIG = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",  # only the job knows what is still needed; it deletes the rest
@@ -85,6 +87,10 @@ class KafkaCommitter:
         settings: Mapping[str, object] | None = None,
         client_settings: Mapping[str, object] | None = None,
     ) -> None:
+        if not _TOPIC_NAME.fullmatch(job.name):
+            raise ConfigurationError(
+                f"job name {job.name!r}: Kafka topics are named after it; use letters, digits, '.', '_', '-', up to 200"
+            )
         self.changelog_topic = f"{job.name}-changelog"
         self.outputs = KafkaOutputs(admin, job.name)
         self._job = job
@@ -112,7 +118,7 @@ class KafkaCommitter:
         committed = self._committed(wanted)
         foreign = [tp for tp, (_, metadata) in committed.items() if metadata is None]
         tips = self._tips(wanted, committed)
-        if foreign or not tips:
+        if foreign or not any(metadata for _, metadata in committed.values()):
             self._check_no_state_without_offsets(committed, foreign, tips)
         restored = self._reader.read(tips)
         self._changelog = ChangelogWriter(_new_writer())
@@ -170,8 +176,13 @@ class KafkaCommitter:
         """At-least-once: on its way at once. See `Committer`."""
         if self._exactly_once:
             raise ConnectorError("exactly-once outputs go with the commit")
-        self._prepare_topic(write.topic)
-        self.outputs.write(self._live_producer(), write)
+        try:
+            self._prepare_topic(write.topic)
+            self.outputs.write(self._live_producer(), write)
+        except (FencedError, RestartRequired):
+            raise
+        except ConnectorError as error:
+            raise RestartRequired(f"output to {write.topic!r} failed: {error}") from error
 
     def commit(self, commit: Commit) -> None:
         """See `Committer`."""

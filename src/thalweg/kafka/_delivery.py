@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 
-from thalweg.errors import ConnectorError
+from thalweg.errors import ConnectorError, FencedError
 from thalweg.kafka import _produce_api as native
 from thalweg.kafka._produce_api import Failure, address, api
 from thalweg.kafka._produce_kernels import FUTURE_BIT, REPORT_WORDS, RING, drain
@@ -41,6 +42,27 @@ class DeliveryFailure:
     topic: str
     partition: int
     failure: Failure
+
+
+def raise_failures(failures: Sequence[DeliveryFailure]) -> None:
+    """Raises a `ProduceError` that names the first of them, if there is any."""
+    if failures:
+        first = failures[0]
+        raise ProduceError(
+            f"{len(failures)} records were not delivered; the first, to {first.topic!r} [{first.partition}]: "
+            f"{first.failure}",
+            first.failure,
+        )
+
+
+def raise_if_fenced(handle: int, transactional_id: str | None, problem: Failure) -> None:
+    """Raises a `FencedError` if the problem, or what broke the producer before it, is that another has taken over."""
+    fatal = native.fatal_error(handle)
+    if problem.code in native.FENCED_CODES or (fatal is not None and fatal.code in native.FENCED_CODES):
+        raise FencedError(
+            f"another producer with transactional id {transactional_id!r} has taken over, or the broker gave this "
+            f"one's transaction up because it took too long ({problem})"
+        )
 
 
 class Deliveries:

@@ -16,10 +16,17 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from thalweg.errors import ConfigurationError, ConnectorError, FencedError
+from thalweg.errors import ConfigurationError, ConnectorError
 from thalweg.kafka import _produce_api as native
 from thalweg.kafka._consume_api import PartitionList
-from thalweg.kafka._delivery import Deliveries, DeliveryFailure, ProduceError, RecordMetadata
+from thalweg.kafka._delivery import (
+    Deliveries,
+    DeliveryFailure,
+    ProduceError,
+    RecordMetadata,
+    raise_failures,
+    raise_if_fenced,
+)
 from thalweg.kafka._produce_api import api
 from thalweg.kafka._send_columns import ColumnSender, Headers, Records
 from thalweg.records import EncodedRecords, Int32s, Int64s
@@ -27,6 +34,7 @@ from thalweg.records import EncodedRecords, Int32s, Int64s
 __all__ = ["DeliveryFailure", "Headers", "KafkaProducer", "ProduceError", "ProducerStatistics", "RecordMetadata"]
 
 _SLICE_MS = 50
+_HURRY_MS = 3
 
 
 @dataclass(slots=True)
@@ -100,12 +108,13 @@ class KafkaProducer:
         self._topics: dict[str, int] = {}
         self._send_lock = threading.Lock()
         self._deliveries = Deliveries(self._queue)
-        self._sender = ColumnSender(self._handle, self._deliveries, self._raise_fatal)
+        self._sender = ColumnSender(self._handle, self._deliveries, self._check_open)
         self._generation = 1
         self._waited = 0
         self._sent = 0
         self._refused = 0
         self._poller: threading.Thread | None = None
+        self._closing = False
         self._closed = False
 
     # ---------------------------------------------------------------- single records
@@ -219,36 +228,46 @@ class KafkaProducer:
         """Returns when all columns sent up to this barrier are with the broker.
 
         Raises:
-            ProduceError: some are not, and never will be; or the time is over; or the producer is fenced or broken.
+            ProduceError: some are not, and never will be; or the time is over; or the producer is broken.
+            FencedError: another producer has taken over.
         """
-        deadline = time.monotonic() + timeout
-        while self._waited < generation:
-            if self._deliveries.drain(_SLICE_MS, self._waited + 1):
-                self._waited += 1
-            elif time.monotonic() > deadline:
-                late = api().rd_kafka_outq_len(self._handle)
-                raise ProduceError(
-                    f"{late} records were not taken by the broker within {timeout:g} s; is it up, are enough replicas "
-                    "in sync?",
-                    native.failure(native.TIMED_OUT),
-                )
-            self._raise_fatal()
-        self._raise_failures()
+        self._wait(generation, time.monotonic() + timeout, hurry=False)
 
     def flush(self, timeout: float = 60.0) -> None:
-        """Returns when everything sent so far is with the broker.
+        """Returns when everything sent so far is with the broker; nothing lingers meanwhile.
 
         Raises:
-            ProduceError: something is not.
+            ProduceError, FencedError: as `wait`.
         """
-        api().rd_kafka_flush(self._handle, 0)  # whoever flushes does not want to linger
-        self.wait(self.barrier(), timeout)
         deadline = time.monotonic() + timeout
-        while self._deliveries.futures and time.monotonic() < deadline:
-            self._deliveries.drain(_SLICE_MS, None)
-        if self._deliveries.futures:
-            text = f"{len(self._deliveries.futures)} records were not taken by the broker within {timeout:g} s"
-            raise ProduceError(text, native.failure(native.TIMED_OUT))
+        self._wait(self.barrier(), deadline, hurry=True)
+        while self._deliveries.futures:
+            self._hurry()
+            self._deliveries.drain(_HURRY_MS, None)
+            self._check_time(deadline)
+
+    def _wait(self, generation: int, deadline: float, *, hurry: bool) -> None:
+        while self._waited < generation:
+            if hurry:
+                self._hurry()
+            if self._deliveries.drain(_HURRY_MS if hurry else _SLICE_MS, self._waited + 1):
+                self._waited += 1
+            else:
+                self._check_time(deadline)
+            self._raise_fatal()
+        raise_failures(self.take_failures())
+
+    def _hurry(self) -> None:
+        """librdkafka lets nothing linger as long as this call lasts; it ends early when nothing is under way."""
+        api().rd_kafka_flush(self._handle, _HURRY_MS)
+
+    def _check_time(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            late = api().rd_kafka_outq_len(self._handle)
+            raise ProduceError(
+                f"{late} records were not taken by the broker in time; is it up, are enough replicas in sync?",
+                native.failure(native.TIMED_OUT),
+            )
 
     def close(self, timeout: float = 60.0) -> None:
         """Delivers what was sent, then frees the producer; a second call does nothing.
@@ -266,6 +285,7 @@ class KafkaProducer:
 
     def kill(self) -> None:
         """Frees the producer and drops what it has not delivered: for one that is fenced or broken."""
+        self._closing = True  # a sender that waits for room gives up
         with self._send_lock:
             if self._closed:
                 return
@@ -343,18 +363,13 @@ class KafkaProducer:
     def _transaction(self, step: str, call: Callable[[int], int | None], timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while True:
-            left = max(int((deadline - time.monotonic()) * 1000), 1)
-            failure = native.take_error(call(left))
-            if failure is None:
+            problem = native.take_error(call(max(int((deadline - time.monotonic()) * 1000), 1)))
+            if problem is None:
                 return
             self._deliveries.drain(0, None)
-            if failure.code in native.FENCED_CODES or (failure.fatal and self._is_fenced()):
-                raise FencedError(
-                    f"{step}: another producer with transactional id {self.transactional_id!r} has taken over, or the "
-                    f"broker gave this one's transaction up because it took too long. Librdkafka: {failure}"
-                )
-            if not failure.retriable or time.monotonic() >= deadline:
-                raise ProduceError(f"{step} of {self.transactional_id!r} failed: {failure}", failure)
+            raise_if_fenced(self._handle, self.transactional_id, problem)
+            if not problem.retriable or time.monotonic() >= deadline:
+                raise ProduceError(f"{step} of {self.transactional_id!r} failed: {problem}", problem)
 
     # ---------------------------------------------------------------- inside
 
@@ -368,33 +383,15 @@ class KafkaProducer:
         return handle
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closing:
             raise ConnectorError("the Kafka producer is closed")
         self._raise_fatal()
 
-    def _is_fenced(self) -> bool:
-        fatal = native.fatal_error(self._handle)
-        return fatal is not None and fatal.code in native.FENCED_CODES
-
     def _raise_fatal(self) -> None:
         fatal = native.fatal_error(self._handle)
-        if fatal is None:
-            return
-        if fatal.code in native.FENCED_CODES:
-            raise FencedError(
-                f"another producer with transactional id {self.transactional_id!r} has taken over: {fatal}"
-            )
-        raise ProduceError(f"the Kafka producer can't go on: {fatal}", fatal)
-
-    def _raise_failures(self) -> None:
-        failures = self.take_failures()
-        if failures:
-            first = failures[0]
-            raise ProduceError(
-                f"{len(failures)} records were not delivered; the first, to {first.topic!r} [{first.partition}]: "
-                f"{first.failure}",
-                first.failure,
-            )
+        if fatal is not None:
+            raise_if_fenced(self._handle, self.transactional_id, fatal)
+            raise ProduceError(f"the Kafka producer can't go on: {fatal}", fatal)
 
     def _poll_in_background(self) -> None:
         if self._poller is None:

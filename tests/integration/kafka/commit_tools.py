@@ -55,9 +55,11 @@ def committer(
     topic: str,
     guarantee: Guarantee = Guarantee.EXACTLY_ONCE,
     consumer: Any = None,
+    *,
+    slot: int = 0,
 ) -> KafkaCommitter:
     source: Any = Source(topic, consumer or Group(bootstrap, job))
-    return KafkaCommitter(JobSettings(job, guarantee=guarantee), KafkaAdmin(bootstrap), [source])
+    return KafkaCommitter(JobSettings(job, slot, guarantee), KafkaAdmin(bootstrap), [source])
 
 
 def commit(

@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.kafka.commit_tools import Group, Offsets, commit, committer, read, write
 from tests.integration.kafka.commit_worker import numbers
-from thalweg.errors import FencedError, RestartRequired, StateError
+from thalweg.errors import ConfigurationError, FencedError, RestartRequired, StateError
 from thalweg.kafka._produce_api import GroupMembership, api
 from thalweg.kafka.admin import KafkaAdmin
 from thalweg.kafka.changelog import CHUNK
@@ -236,6 +236,48 @@ def test_full_snapshots_keep_the_changelog_short(kafka: Any, topic: str) -> None
     again = committer(kafka.bootstrap, f"job-{topic}", topic)
     assert payloads(again, topic) == [b"30"]
     again.close()
+
+
+@pytest.mark.parametrize("guarantee", BOTH)
+def test_another_worker_takes_partition_and_state_over(kafka: Any, topic: str, guarantee: Guarantee) -> None:
+    job = f"job-{topic}"
+    first = committer(kafka.bootstrap, job, topic, guarantee)
+    first.recover([(topic, 0)])
+    first.commit(commit(topic, 1, [], state(b"first")))
+    second = committer(kafka.bootstrap, job, topic, guarantee, slot=1)
+    recovered = second.recover([(topic, 1)])  # the group has offsets, this partition has none: nothing is lost
+    assert (recovered.epochs, recovered.states) == ({}, [])
+    second.commit(commit(topic, 1, [], state(b"second", partition=1), partition=1))
+    second.commit(commit(topic, 2, [], state(b"more", partition=1), partition=1))
+    second.close()
+    recovered = first.recover([(topic, 0), (topic, 1)])
+    assert [(s.state_partition, s.payload) for s in recovered.states] == [(0, b"first"), (1, b"second"), (1, b"more")]
+    assert {p: epoch.epoch for (_, p), epoch in recovered.epochs.items()} == {0: 1, 1: 2}
+    first.close()
+
+
+def test_a_transaction_left_open_by_a_dead_worker_delays_recovery_and_spoils_nothing(kafka: Any, topic: str) -> None:
+    job = f"job-{topic}"
+    dead = committer(kafka.bootstrap, job, topic)
+    dead.recover([(topic, 0)])
+    dead.commit(commit(topic, 1, [], state(b"1")))
+    producer = dead._live_producer()
+    producer.begin_transaction()
+    dead._send_states(producer, [state(b"never committed")], {0: 0})
+    producer.flush()
+    other = committer(kafka.bootstrap, job, topic, slot=1)  # another slot: it does not fence the dead one off
+    assert payloads(other, topic) == [b"1"]
+    other.commit(commit(topic, 2, [], state(b"2")))
+    # Its first commit lies behind the open transaction: readers wait until the broker gives that up.
+    third = committer(kafka.bootstrap, job, topic, slot=2)
+    assert payloads(third, topic) == [b"1", b"2"]
+    for worker in (dead, other, third):
+        worker.close()
+
+
+def test_job_names_must_do_for_topics(kafka: Any, topic: str) -> None:
+    with pytest.raises(ConfigurationError, match="job name 'my job'"):
+        committer(kafka.bootstrap, "my job", topic)
 
 
 def test_state_partitions_may_become_more(kafka: Any, topic: str) -> None:

@@ -129,6 +129,28 @@ def test_undelivered_records_are_told() -> None:
     producer.close()
 
 
+def test_a_sender_that_waits_for_room_lets_go_when_the_producer_is_killed() -> None:
+    import threading
+
+    producer = KafkaProducer("127.0.0.1:9", settings={"queue.buffering.max.messages": 5})
+    raised: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            producer.send_records("t", encoded([b"x"] * 100))
+        except ConnectorError as error:
+            raised.append(error)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    while not producer._deliveries.sent.any():
+        sender.join(0.01)
+    producer.kill()
+    sender.join(20)
+    assert not sender.is_alive()
+    assert "closed" in str(raised[0])
+
+
 def test_an_aborted_transaction_leaves_nothing(kafka: Any, topic: str) -> None:
     with KafkaProducer(kafka.bootstrap, transactional_id=f"tx-{topic}", linger_ms=0) as producer:
         producer.init_transactions()
