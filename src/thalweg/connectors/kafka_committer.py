@@ -23,12 +23,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from thalweg.connectors.kafka_changelog import ChangelogWriter, Restored, Tip
+from thalweg.connectors.kafka_changelog_reader import ChangelogReader
+from thalweg.connectors.kafka_commit_metadata import CommitMetadata
 from thalweg.connectors.kafka_outputs import KafkaOutputs
 from thalweg.errors import ConfigurationError, ConnectorError, FencedError, RestartRequired, StateError, ThalwegError
 from thalweg.kafka.admin import KafkaAdmin
-from thalweg.kafka.changelog import ChangelogWriter, Restored, Tip
-from thalweg.kafka.changelog_reader import ChangelogReader
-from thalweg.kafka.commit_metadata import CommitMetadata
 from thalweg.kafka.producer import KafkaProducer
 from thalweg.records import EncodedRecords
 from thalweg.streams.connector import (

@@ -15,10 +15,10 @@ import pytest
 
 from tests.integration.kafka.commit_tools import Group, Offsets, commit, committer, read, write
 from tests.integration.kafka.commit_worker import numbers
+from thalweg.connectors.kafka_changelog import CHUNK
 from thalweg.errors import ConfigurationError, FencedError, RestartRequired, StateError
 from thalweg.kafka._produce_api import GroupMembership, api
 from thalweg.kafka.admin import KafkaAdmin
-from thalweg.kafka.changelog import CHUNK
 from thalweg.streams.batch import MIN_TIME
 from thalweg.streams.connector import Commit, Guarantee, PartitionEpoch, StateRecord
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thalweg.connectors.kafka_changelog import CHUNK, Chain, ChangelogWriter, Chunk, EpochName, cut_epoch
 from thalweg.errors import StateError
-from thalweg.kafka.changelog import CHUNK, Chain, ChangelogWriter, Chunk, EpochName, cut_epoch
 from thalweg.streams.connector import StateRecord
 
 

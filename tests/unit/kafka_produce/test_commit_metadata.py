@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thalweg.connectors.kafka_changelog import EpochName, Tip
+from thalweg.connectors.kafka_commit_metadata import CommitMetadata
 from thalweg.errors import StateError
-from thalweg.kafka.changelog import EpochName, Tip
-from thalweg.kafka.commit_metadata import CommitMetadata
 from thalweg.streams.batch import MIN_TIME
 
 _TIPS = st.dictionaries(

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from thalweg.connectors.kafka_changelog import Chain, Restored, Tip
 from thalweg.errors import ConnectorError, StateError
 from thalweg.kafka.admin import KafkaAdmin
-from thalweg.kafka.changelog import Chain, Restored, Tip
 
 logger = logging.getLogger("thalweg.kafka")
 

@@ -14,8 +14,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from thalweg.connectors.kafka_changelog import EpochName, Tip
 from thalweg.errors import StateError
-from thalweg.kafka.changelog import EpochName, Tip
 from thalweg.streams.batch import MIN_TIME
 
 FORMAT = 1
