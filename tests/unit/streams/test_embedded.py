@@ -117,3 +117,28 @@ def test_both_guarantees_give_the_same_undisturbed(tmp_path: Path, guarantee: st
     source = log.read("in").filter(pl.col("v") > 10)
     assert log.read("out").height == source.height
     assert log.read("out")["w"].sum() == source["v"].sum() * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_job_after_a_last_commit(tmp_path: Path, number: signal.Signals) -> None:
+    log = fill(tmp_path / "data.db", 500)
+    program = _JOB.replace("run(until_caught_up=True)", "run()").replace("commit_interval=5", "commit_interval='1h'")
+    program = program.replace('print("up"', 'events.subscribe_batches(lambda f: print("got"))\nprint("up"')
+    job = subprocess.Popen(
+        [sys.executable, "-u", "-c", program, str(tmp_path / "data.db")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert job.stdout is not None
+    assert job.stdout.readline() == "up\n"
+    assert job.stdout.readline() == "got\n"
+    job.send_signal(number)
+    out, err = job.communicate(timeout=60)
+    assert (job.returncode, out.replace("got\n", ""), err) == (0, "done\n", "")
+    assert log.jobs()["position"].sum() > 0
+    rest = run_job(tmp_path / "data.db")
+    assert rest.wait(60) == 0
+    calm = fill(tmp_path / "calm.db", 500)
+    assert run_job(tmp_path / "calm.db").wait(60) == 0
+    assert_frame_equal(results(log), results(calm), abs_tol=0, rel_tol=1e-9)
