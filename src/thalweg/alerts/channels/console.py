@@ -1,0 +1,28 @@
+"""Alerts as lines on a stream."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+from thalweg.alerts.alert import Alert
+
+
+class ConsoleChannel:
+    """Writes one line per alert to standard error (or another text stream).
+
+    Control characters in events are shown escaped: an event can't write to your terminal.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    def send(self, alert: Alert, key: str) -> None:
+        """Writes the line."""
+        time = datetime.fromtimestamp(alert.event_time / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        title = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in alert.title)
+        print(f"{time}Z  {alert.severity.upper():8} {alert.rule}  {title}", file=self._stream or sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing to free: the stream is not ours."""
