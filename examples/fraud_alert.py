@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 
 from thalweg import App
-from thalweg.alerts import AlertManager, AlertRule, ConsoleChannel, Severity, TimeBasedSuppression
+from thalweg.alerts import AlertManager, AlertRule, Severity, TimeBasedSuppression
 from thalweg.streams import WatermarkGenerator
 
 
@@ -28,7 +28,6 @@ class Transaction:
 
 
 alerts = AlertManager(os.environ.get("THALWEG_ALERTS", "sqlite:///alerts.db"))
-alerts.add_channel("console", ConsoleChannel())
 alerts.add_rule(
     AlertRule(
         id="fraud-detection",
@@ -42,7 +41,7 @@ alerts.add_rule(
 
 app = App("fraud-alert", broker=os.environ.get("THALWEG_BROKER", "sqlite:///data.db"))
 transactions = app.stream("transactions", schema=Transaction, timestamp="ts", watermark=WatermarkGenerator("1s"))
-transactions.alert(alerts).to("fraud-alerts")
+transactions.key_by(user_id=lambda e: e.user.id).alert(alerts).to("fraud-alerts")
 
 if __name__ == "__main__":
     app.run()

@@ -97,7 +97,7 @@ def test_fraud_alert(broker: str, capsys: pytest.CaptureFixture[str]) -> None:
     run("fraud_alert.py", "transactions", broker)
     raised = results(broker, "fraud-alerts")
     assert [alert["rule"] for alert in raised] == ["fraud-detection"] * 2
-    assert [alert["suppressed"] for alert in raised] == [False, True]
+    assert [alert["status"] for alert in raised] == ["triggered", "suppressed"]
     printed = capsys.readouterr()
     assert (printed.out + printed.err).count("Potential Fraud Detected") == 1
 

@@ -104,21 +104,28 @@ class Board:
             if first:
                 self._notes.append(Note(now, kind.value, text, "match"))
 
-    def alert(self, row: Any, label: str, text: str, kind: Kind | None = None, key: str = "") -> None:
-        """An alert; `row` as the alert operator gives it."""
-        now = now_ms()
-        if kind is not None:
-            self._score.report(kind, key, row.event_time, now)
-        with self._lock:
-            if row.suppressed:
-                self._shown.suppressed += 1
-                return
-            self._shown.alerts += 1
-            self._notes.append(Note(now, label, text, row.severity))
+    def decided(self, status: str, kind: Kind, key: str, event_time: int) -> None:
+        """An alert rule matched; "suppressed" ones count too: the attack was seen."""
+        self._score.report(kind, key, event_time, now_ms())
+        self._count(status)
 
-    def cpu_alert(self, core: int, window_end: int) -> None:
+    def cpu(self, status: str, core: int, window_end: int) -> None:
+        """The CPU rule matched a core's window."""
         with self._lock:
             self._shown.cpu_alerts.append((core, window_end))
+        self._count(status)
+
+    def _count(self, status: str) -> None:
+        with self._lock:
+            if status == "suppressed":
+                self._shown.suppressed += 1
+            else:
+                self._shown.alerts += 1
+
+    def alert(self, label: str, text: str, severity: str) -> None:
+        """An alert was delivered."""
+        with self._lock:
+            self._notes.append(Note(now_ms(), label, text, severity))
 
 
 def _newest(frame: pl.DataFrame) -> pl.DataFrame:

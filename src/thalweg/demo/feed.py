@@ -18,6 +18,7 @@ from thalweg.demo.vitals import Burst, Vitals
 RUNS = "demo-runs"
 PARTITIONS = {"logins": 2, "payments": 2, "requests": 2, "cpu": 1, "machine": 1, "processes": 1}
 KEYS = {"logins": "user", "payments": "user", "requests": "ip"}
+KEEP = "6h"
 KEEP_BYTES = 64 * 1024 * 1024  # per partition
 
 
@@ -36,7 +37,7 @@ class Feed:
     """
 
     def __init__(self, path: Path, source: Traffic, burst: Burst | None, burst_at: float | None) -> None:
-        self._log = EmbeddedLog(path, retention="6h", retention_bytes=KEEP_BYTES)
+        self._log = EmbeddedLog(path, retention=KEEP, retention_bytes=KEEP_BYTES)
         self._traffic = source
         self.burst, self._burst_at = burst, burst_at
         self.burst_started: int | None = None
@@ -47,6 +48,8 @@ class Feed:
         self.error: BaseException | None = None
         for topic, partitions in PARTITIONS.items():
             self._log.ensure_topic(topic, partitions)
+        self._log.ensure_topic(RUNS)
+        self._log.set_retention(RUNS, None)
         self.earlier = self._earlier_runs()
         self.score = Score(self._begin(), self.earlier)
         self._vitals = Vitals()
@@ -56,8 +59,6 @@ class Feed:
     # -- where it goes on
 
     def _earlier_runs(self) -> list[Run]:
-        if RUNS not in self._log.topics()["topic"].to_list():
-            return []
         rows = self._log.read(RUNS).to_dicts()
         runs = [Run(row["seed"], row["first_tick"], row["started"], row["first_tick"]) for row in rows]
         following = [run.started for run in runs[1:]]

@@ -8,6 +8,7 @@ from pathlib import Path
 from thalweg import App, DataStream, col
 from thalweg.analytics import average, count, max_, percentile, sum_
 from thalweg.demo.board import Board
+from thalweg.demo.feed import KEEP, KEEP_BYTES
 from thalweg.demo.watch import Watch
 from thalweg.streams import SlidingWindow, TumblingWindow, WatermarkGenerator
 
@@ -93,7 +94,9 @@ def build(file: Path, alert_store: Path, board: Board, threshold: float) -> Job:
         board: gets the results.
         threshold: percent of one core, averaged over a second, that raises an alert.
     """
-    app = App("demo", broker=f"sqlite:///{file}", guarantee="exactly-once", commit_interval="50ms")
+    # A start after a long pause finds events gone that the job had not read: it goes on without them.
+    kept = {"retention": KEEP, "retention_bytes": KEEP_BYTES, "on_trimmed": "skip"}
+    app = App("demo", broker=f"sqlite:///{file}", guarantee="exactly-once", commit_interval="50ms", **kept)
     watched = Watch(board, f"sqlite:///{alert_store}")
     watched.cores(vitals(app, board), threshold)
     watched.payments(payments(app, board))
