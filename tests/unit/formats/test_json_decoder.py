@@ -274,6 +274,18 @@ class TestInference:
         assert decoded.frame.shape == (1, MAX_COLUMNS)
         assert [e.error_class for e in decoded.errors] == ["TooManyFields"]
 
+    def test_lets_objects_grow_fields(self, records: MakeRecords) -> None:
+        decoder = JsonDecoder(columns={"o"})
+        decoder.decode(records(lines({"o": {"a": 1}})))
+        decoded = decoder.decode(
+            records(lines({"o": {"a": 1}}, {"o": {"b": [1], "c": {"d": [2.5]}}}, {"o": {"c": {"d": [1]}}}))
+        )
+        assert decoded.frame["o"].to_list() == [
+            {"a": 1, "b": None, "c": None},
+            {"a": None, "b": [1], "c": {"d": [2.5]}},
+            {"a": None, "b": None, "c": {"d": [1.0]}},
+        ]
+
     @settings(max_examples=100, deadline=None)
     @given(
         rows=st.lists(

@@ -34,13 +34,19 @@ SCHEMA = {
     "day": pl.Date,
     "tags": pl.List(pl.String),
     "where": pl.Struct({"lat": pl.Float64, "name": pl.String}),
+    "deep": pl.Struct(
+        {"n": pl.Int64, "in": pl.Struct({"n": pl.Int8, "at": pl.Datetime("ms"), "l": pl.List(pl.Int64)})}
+    ),
+    "whole": pl.Struct({"y": pl.Float32, "n": pl.Int64}),
     "level": pl.Enum(["low", "high"]),
     "none": pl.Null,
 }
 TYPICAL: dict[str, Any] = {
     "id": "sensor-12", "n": 1700000000000, "small": -7, "big": 2**63 - 1, "x": 23.4567, "y": 0.5, "ok": True,
     "at": "2024-02-29T12:34:56.789Z", "fine": "1999-12-31 23:59:59.123456789+01:00", "day": "2024-02-29",
-    "tags": ["a", "ü"], "where": {"lat": 47.1, "name": "Wien"}, "level": "low", "none": None, "extra": [1, {"a": "b"}],
+    "tags": ["a", "ü"], "where": {"lat": 47.1, "name": "Wien"}, "level": "low", "none": None,
+    "deep": {"n": 1, "in": {"n": 2, "at": "2024-02-29T12:34:56.789Z", "l": [1]}}, "whole": {"y": 0.5, "n": 3},
+    "extra": [1, {"a": "b"}],
 }  # fmt: skip
 
 
@@ -76,6 +82,8 @@ values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
 )
 objects = st.dictionaries(st.sampled_from([*TYPICAL, "other", "ünder", 'q"t']), values, max_size=10)
+inner_values = st.one_of(scalars, st.lists(scalars, max_size=2), st.fixed_dictionaries({}, optional={"n": scalars}))
+structs = st.dictionaries(st.sampled_from(["n", "in", "at", "l", "lat", "name", "y", "q"]), inner_values, max_size=4)
 styles = st.sampled_from([(", ", ": "), (",", ":"), (" ,\n", "\t: ")])
 
 
@@ -83,6 +91,8 @@ styles = st.sampled_from([(", ", ": "), (",", ":"), (" ,\n", "\t: ")])
 def documents(draw: st.DrawFn) -> bytes:
     """An object as some producer may write it: typical with some fields replaced, or anything."""
     fields = {**TYPICAL, **draw(objects)} if draw(st.booleans()) else draw(objects)
+    for name in draw(st.sets(st.sampled_from(["where", "deep", "whole"]))):
+        fields[name] = draw(structs)
     text = json.dumps(fields, separators=draw(styles), ensure_ascii=draw(st.booleans()))
     return text.encode("utf-8", "surrogatepass")
 
@@ -142,6 +152,39 @@ def test_nothing_is_read_beyond_the_record(guarded: GuardedMemory, payload: byte
 
 
 LINE = json.dumps(TYPICAL).encode()
+
+
+def test_what_follows_a_stretch_that_is_not_learned_does_not_start_a_record(records: MakeRecords) -> None:
+    long = b"k" * 70
+    payloads = [b'{"n":1,"' + long + b'":2,"x":3}'] * 3 + [
+        b',"x":3}',
+        b'{"n":1{"x":3}',
+        b'{"where":{,"lat":1}}',
+        b'{"x":3}',
+    ]
+    decoded = both(records(payloads))
+    assert [error.row for error in decoded.errors] == [3, 4, 5]
+
+
+def test_equal_keys_in_different_objects_are_told_apart(records: MakeRecords) -> None:
+    rows = [
+        {"deep": {"n": 1, "in": {"n": 2}}, "n": 3},
+        {"deep": {"in": {"n": 4}, "n": 5}, "n": 6},
+        {"n": 7, "deep": {"n": None}},
+        {"n": 8, "deep": None},
+        {"n": 9, "deep": {}},
+        {"deep": {"in": {}}},
+    ]
+    nothing = {"n": None, "at": None, "l": None}
+    decoded = both(records([json.dumps(row).encode() for row in rows * 3]))
+    assert decoded.frame.select("n", "deep").to_dicts() == 3 * [
+        {"n": 3, "deep": {"n": 1, "in": nothing | {"n": 2}}},
+        {"n": 6, "deep": {"n": 5, "in": nothing | {"n": 4}}},
+        {"n": 7, "deep": {"n": None, "in": None}},
+        {"n": 8, "deep": None},
+        {"n": 9, "deep": {"n": None, "in": None}},
+        {"n": None, "deep": {"n": None, "in": nothing}},
+    ]
 
 
 def test_a_record_cut_anywhere_is_refused_and_nothing_behind_it_is_read(guarded: GuardedMemory) -> None:

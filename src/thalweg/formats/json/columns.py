@@ -21,20 +21,29 @@ Int64s = npt.NDArray[np.int64]
 
 _LARGEST_INT64 = 2**63 - 1
 _TWO_64 = 2**64
-_SLOT_SIZES = {kinds.SKIP: 0, kinds.NOTHING: 0, kinds.STRING: 16, kinds.SPAN: 16}
+_SLOT_SIZES = {kinds.SKIP: 0, kinds.NOTHING: 0, kinds.OBJECT: 0, kinds.STRING: 16, kinds.SPAN: 16}
 _SHORT = 12
 """Strings of at most so many bytes stand in their view."""
 
 
 class Column:
-    """What the decoder knows of one column for good: its type, how the kernel reads it, how a value is converted."""
+    """What the decoder knows of one column for good: its type, how the kernel reads it, how a value is converted.
 
-    def __init__(self, name: str, dtype: pl.DataType, *, wanted: bool = True, required: bool = False) -> None:
-        self.name = name
+    `keys` lead to the value in a record; `owner` is the object that the last of them belongs to: 0 for the record, else
+    1 + the index of the column that is the object.
+    """
+
+    def __init__(
+        self, *keys: str, dtype: pl.DataType, wanted: bool = True, required: bool = False, owner: int = 0
+    ) -> None:
+        self.keys = keys
+        self.name = keys[-1]
+        self.path = ".".join(keys)
+        self.owner = owner
         self.dtype = dtype
         self.wanted = wanted
         self.required = required
-        self.convert = converter(dtype, name)
+        self.convert = converter(dtype, self.path)
         self.low, self.high = 0, 0
         self.kind = self._kind() if wanted else kinds.SKIP
         self.slot_size = _SLOT_SIZES.get(self.kind, 8)
@@ -56,7 +65,33 @@ class Column:
             return kinds.BOOLEAN
         if isinstance(dtype, pl.Null):
             return kinds.NOTHING
+        if isinstance(dtype, pl.Struct) and _has_own_columns(dtype):
+            self.low = self.owner
+            return kinds.OBJECT
         return kinds.DATE if isinstance(dtype, pl.Date) else kinds.SPAN
+
+
+def _has_own_columns(dtype: pl.DataType) -> bool:
+    """Whether an object's fields can be read as columns: no type among them that is checked only as a whole column."""
+    if isinstance(dtype, pl.Struct):
+        return bool(dtype.fields) and all(_has_own_columns(field.dtype) for field in dtype.fields)  # type: ignore[arg-type]
+    if isinstance(dtype, pl.List):
+        return _is_plain(dtype.inner)
+    return _is_plain(dtype)
+
+
+def _is_plain(dtype: Any) -> bool:
+    if isinstance(dtype, pl.List):
+        return _is_plain(dtype.inner)
+    if isinstance(dtype, pl.Struct):
+        return all(_is_plain(field.dtype) for field in dtype.fields)
+    return dtype.is_(pl.Null) or isinstance(dtype, _PLAIN)
+
+
+_PLAIN = (
+    pl.Boolean, pl.String, pl.Float64, pl.Date, pl.Datetime,
+    pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64,
+)  # fmt: skip
 
 
 def _from_objects(name: str, values: list[Any], dtype: pl.DataType) -> pl.Series:
@@ -77,15 +112,20 @@ class Slots:
         self.column = column
         self.rows = rows
         self.data = np.empty((rows, column.slot_size // 8), np.int64)
-        self.validity = np.full((rows + 7) // 8 + 1, 255, np.uint8) if column.slot_size else np.empty(0, np.uint8)
+        self.has_validity = column.slot_size > 0 or column.kind == kinds.OBJECT
+        self.validity = np.full((rows + 7) // 8 + 1 if self.has_validity else 0, 255, np.uint8)
         self.extra = bytearray()
         self.objects: list[Any] = []
-        self.patched_null = False
+        self.nulls = False
+        """Whether there may be nulls."""
+        self.fields: list[Slots] = []
+        """The columns of an object's fields."""
 
     def layout(self) -> tuple[int, int, int, int, int, int, int]:
         """The kernel's row for this column (fields as in `kernels.read_json`)."""
         column = self.column
-        data, validity = (self.data.ctypes.data, self.validity.ctypes.data) if column.slot_size else (0, 0)
+        data = self.data.ctypes.data if column.slot_size else 0
+        validity = self.validity.ctypes.data if self.has_validity else 0
         return column.kind, data, column.slot_size, validity, column.low, column.high, int(column.required)
 
     def clear(self, rows: npt.NDArray[np.intp]) -> None:
@@ -103,10 +143,15 @@ class Slots:
         byte, bit = row >> 3, 1 << (row & 7)
         if value is None:
             self.validity[byte] &= 255 ^ bit
-            self.patched_null = True
+            self.nulls = True
+            for field in self.fields:
+                field.put(row, None)
             return
         self.validity[byte] |= bit
-        if kind == kinds.SPAN:
+        if kind == kinds.OBJECT:
+            for field in self.fields:
+                field.put(row, value[field.column.name])
+        elif kind == kinds.SPAN:
             self.objects[row] = value
         elif kind == kinds.STRING:
             self.data[row] = self._view(value.encode())
@@ -134,25 +179,39 @@ class Slots:
         for row, value in zip(present, values, strict=True):
             self.objects[row] = value
 
-    def series(self, nulls: bool, side: npt.NDArray[np.uint8]) -> pl.Series:
+    def series(self, side: npt.NDArray[np.uint8]) -> pl.Series:
         """The finished column, over the same memory where the type allows."""
-        name, dtype, kind = self.column.name, self.column.dtype, self.column.kind
-        if kind == kinds.NOTHING:
-            return pl.Series(name, [None], dtype=dtype).new_from_index(0, self.rows)
-        if kind == kinds.SPAN:
+        name, dtype = self.column.name, self.column.dtype
+        if self.column.kind == kinds.SPAN:
             return _from_objects(name, self.objects, dtype)
-        buffers = [pa.py_buffer(self.validity) if nulls or self.patched_null else None]
+        series = pl.Series(name, self._array(side))
+        # Texts turn into categories: one that is none becomes a null, which `misfits` finds.
+        return series.cast(dtype, strict=False) if isinstance(dtype, pl.Enum | pl.Categorical) else series
+
+    def _array(self, side: npt.NDArray[np.uint8]) -> Any:
+        """The column as an Arrow array."""
+        kind = self.column.kind
+        buffers = [pa.py_buffer(self.validity) if self.nulls else None]
+        if kind == kinds.NOTHING:
+            return pa.nulls(self.rows)
+        if kind == kinds.SPAN:
+            column = _from_objects(self.column.name, self.objects, self.column.dtype)
+            return column.to_arrow(compat_level=pl.CompatLevel.newest())
+        if kind == kinds.OBJECT:
+            arrays = [field._array(side) for field in self.fields]
+            names = [field.column.name for field in self.fields]
+            struct_type = pa.struct([pa.field(n, a.type) for n, a in zip(names, arrays, strict=True)])
+            return pa.Array.from_buffers(struct_type, self.rows, buffers, children=arrays)
         if kind == kinds.STRING:
-            buffers += [pa.py_buffer(self.data), pa.py_buffer(side), pa.py_buffer(bytes(self.extra))]
-            if not self.extra:
-                buffers.pop()
-            series = pl.Series(name, pa.Array.from_buffers(pa.string_view(), self.rows, buffers))
-            return series if isinstance(dtype, pl.String) else series.cast(dtype, strict=False)
+            buffers += [pa.py_buffer(self.data), pa.py_buffer(side)]
+            if self.extra:
+                buffers.append(pa.py_buffer(bytes(self.extra)))
+            return pa.Array.from_buffers(pa.string_view(), self.rows, buffers)
         if kind == kinds.BOOLEAN:
             bits = np.packbits(self.data[:, 0] != 0, bitorder="little")
-            return pl.Series(name, pa.Array.from_buffers(pa.bool_(), self.rows, [*buffers, pa.py_buffer(bits)]))
+            return pa.Array.from_buffers(pa.bool_(), self.rows, [*buffers, pa.py_buffer(bits)])
         values, arrow_type = self._fixed()
-        return pl.Series(name, pa.Array.from_buffers(arrow_type, self.rows, [*buffers, pa.py_buffer(values)]))
+        return pa.Array.from_buffers(arrow_type, self.rows, [*buffers, pa.py_buffer(values)])
 
     def _fixed(self) -> tuple[npt.NDArray[Any], Any]:
         dtype, values = self.column.dtype, self.data.reshape(-1)
@@ -168,13 +227,13 @@ class Slots:
         numpy_type = np.dtype(str(dtype).lower())
         return values.astype(numpy_type, copy=False), pa.from_numpy_dtype(numpy_type)
 
-    def misfits(self, series: pl.Series, nulls: bool) -> tuple[npt.NDArray[np.intp], ErrorClass] | None:
+    def misfits(self, series: pl.Series) -> tuple[npt.NDArray[np.intp], ErrorClass] | None:
         """Records whose value the kernel took but the type can't hold: unknown enum categories, too large Float32s."""
         if isinstance(series.dtype, pl.Float32):
             return np.flatnonzero(series.is_infinite().fill_null(False).to_numpy()), ErrorClass.NUMBER_OUT_OF_RANGE
         if isinstance(series.dtype, pl.Enum):
             lost = series.is_null().to_numpy()
-            if nulls or self.patched_null:
+            if self.nulls:
                 lost = lost & np.unpackbits(self.validity, count=self.rows, bitorder="little").astype(bool)
             return np.flatnonzero(lost), ErrorClass.WRONG_TYPE
         return None

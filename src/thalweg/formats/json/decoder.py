@@ -15,9 +15,10 @@ from thalweg.formats.json.convert import contains_decimal
 from thalweg.formats.json.general import GeneralParser
 from thalweg.formats.json.inference import Inference
 from thalweg.formats.kernels import values as kinds
-from thalweg.formats.kernels.read_json import MARK_FIELDS, NULLS, read_records
+from thalweg.formats.kernels.read_json import CLOSED, CLOSED_WITHIN, MARK_FIELDS, NULLS, OPEN, read_records
 from thalweg.formats.kernels.skeleton import (
     FIRST_FOLLOWER,
+    FIRST_NODE,
     FOLLOWERS,
     NODE_BYTES,
     NODE_COUNT,
@@ -74,19 +75,29 @@ class JsonDecoder:
         """Lays out the columns of the current schema for the kernel, with nothing learned."""
         schema = self._given if self._inference is None else self._inference.schema
         names = dict.fromkeys([*(schema or ()), *sorted(self._required)])
-        self._columns = [
-            Column(name, (schema or {}).get(name, pl.Null()), wanted=self._wants(name), required=name in self._required)
-            for name in names
-            if self._wants(name) or name in self._required
-        ]
+        self._columns: list[Column] = []
+        for name in names:
+            if self._wants(name) or name in self._required:
+                dtype = (schema or {}).get(name, pl.Null())
+                self._add(Column(name, dtype=dtype, wanted=self._wants(name), required=name in self._required))
         keys = [column.name.encode() for column in self._columns]
         lengths = np.array([len(key) for key in keys], np.int64)
-        self._places = np.stack([np.cumsum(lengths) - lengths, lengths], axis=1)
+        owners = np.array([column.owner for column in self._columns], np.int64)
+        self._places = np.stack([np.cumsum(lengths) - lengths, lengths, owners], axis=1)
         self._key_bytes = np.frombuffer(b"".join(keys) or b"\0", np.uint8)
         self._buckets = np.empty(max(16, 1 << (2 * len(keys)).bit_length()), np.int64)
         index_keys(self._key_bytes, self._places, self._buckets)
         self._parser = GeneralParser(exact=any(contains_decimal(c.dtype) for c in self._columns if c.wanted))
         self._forget()
+
+    def _add(self, column: Column) -> None:
+        """Appends a column and, where it is an object, its fields."""
+        self._columns.append(column)
+        owner = len(self._columns)
+        if column.kind == kinds.OBJECT:
+            assert isinstance(column.dtype, pl.Struct)
+            for field in column.dtype.fields:
+                self._add(Column(*column.keys, field.name, dtype=field.dtype, owner=owner))  # type: ignore[arg-type]
 
     def _wants(self, name: str) -> bool:
         if self._only is not None:
@@ -98,7 +109,7 @@ class JsonDecoder:
         self._node_bytes = np.zeros((NODES, NODE_BYTES), np.uint8)
         self._nodes = np.full((NODES, FIRST_FOLLOWER + FOLLOWERS), -1, np.int64)
         self._counts = np.zeros(3, np.int64)
-        self._counts[NODE_COUNT] = 1
+        self._counts[NODE_COUNT] = FIRST_NODE
 
     def _decode_in_chunks(self, raw: RawRecords) -> Decoded:
         parts: list[Decoded] = []
@@ -126,7 +137,7 @@ class JsonDecoder:
         batch = _Batch(raw, start, addresses, lengths)
         if self._inference is not None and not self._seeded:
             self._seeded = True
-            self._learn_columns(batch, range(min(_SEED, stop - start)), {})
+            self._learn_columns(batch, range(min(_SEED, stop - start)), [])
         slots = self._read(batch)
         if self._inference is not None and self._learn_columns(batch, *self._to_observe(batch, slots)):
             slots = self._read(batch)
@@ -135,15 +146,18 @@ class JsonDecoder:
     def _read(self, batch: _Batch) -> list[Slots]:
         """Runs the kernel, then parses the values that it only delimited."""
         slots = [Slots(column, batch.rows) for column in self._columns]
+        for each in slots:
+            if each.column.owner:
+                slots[each.column.owner - 1].fields.append(each)
         layout = np.array([each.layout() for each in slots], np.int64).reshape(len(slots), 7)
-        batch.marks = np.zeros((len(slots), MARK_FIELDS), np.int64)
+        marks = np.zeros((len(slots), MARK_FIELDS), np.int64)
         batch.refused = np.zeros(batch.rows, np.uint8)
         if self._speculate:
             room = int(batch.lengths.clip(min=0).sum()) if any(c.kind == kinds.STRING for c in self._columns) else 0
             side = np.empty(room + _SLACK, np.uint8)
-            closed = self._inference is not None and self._only is None
+            closed = OPEN if self._inference is None else CLOSED if self._only is None else CLOSED_WITHIN
             taken = read_records(
-                batch.addresses, batch.lengths, batch.refused, layout, batch.marks, self._key_bytes, self._places,
+                batch.addresses, batch.lengths, batch.refused, layout, marks, self._key_bytes, self._places,
                 self._buckets, self._node_bytes, self._nodes, self._counts, side.ctypes.data, closed,
             )  # fmt: skip
             # Strings of a few bytes leave nearly all of it empty: do not let the column hold on to that.
@@ -153,7 +167,8 @@ class JsonDecoder:
             batch.refused[:] = 1
         batch.refused[list(batch.failed)] = 1
         refused = np.flatnonzero(batch.refused)
-        for each in slots:
+        for index, each in enumerate(slots):
+            each.nulls = bool(marks[index, NULLS])
             each.clear(refused)
         spans = [each for each in slots if each.column.kind == kinds.SPAN]
         if spans:
@@ -177,13 +192,13 @@ class JsonDecoder:
             self._forget()
         self._counts[[PREDICTED, SEARCHED]] = 0
 
-    def _to_observe(self, batch: _Batch, slots: list[Slots]) -> tuple[Iterable[int], dict[str, Slots]]:
+    def _to_observe(self, batch: _Batch, slots: list[Slots]) -> tuple[Iterable[int], list[Slots]]:
         """What inference has to see: the refused records, and all of them where values may nest."""
-        nested = {each.column.name: each for each in slots if each.column.kind == kinds.SPAN and each.column.wanted}
+        nested = [each for each in slots if each.column.kind == kinds.SPAN]
         rows: Iterable[int] = range(batch.rows) if nested else np.flatnonzero(batch.refused).tolist()
         return rows, nested
 
-    def _learn_columns(self, batch: _Batch, rows: Iterable[int], nested: dict[str, Slots]) -> bool:
+    def _learn_columns(self, batch: _Batch, rows: Iterable[int], nested: list[Slots]) -> bool:
         """Shows records to the inference, in order; says whether the columns changed."""
         assert self._inference is not None
         changed = False
@@ -192,7 +207,7 @@ class JsonDecoder:
                 continue
             try:
                 if nested and not batch.refused[row]:
-                    record = {name: each.objects[row] for name, each in nested.items()}
+                    record = _record_of(nested, row)
                 else:
                     record = batch.record(row, self._parser)
                 changed |= self._inference.observe(record)
@@ -212,12 +227,11 @@ class JsonDecoder:
                     batch.failed[row] = refusal
         self._convert_spans(batch, [each for each in slots if each.column.kind == kinds.SPAN])
         series = []
-        for index, each in enumerate(slots):
-            if not each.column.wanted:
+        for each in slots:
+            if not each.column.wanted or each.column.owner:
                 continue
-            nulls = bool(batch.marks[index, NULLS])
-            made = each.series(nulls, batch.side)
-            misfits = each.misfits(made, nulls)
+            made = each.series(batch.side)
+            misfits = each.misfits(made)
             for row in misfits[0].tolist() if misfits else ():
                 message = f"field {made.name!r}: the value does not fit {made.dtype}"
                 batch.failed.setdefault(row, Refused(misfits[1], message))  # type: ignore[index]
@@ -230,13 +244,13 @@ class JsonDecoder:
                 state = "null" if each.column.name in record else "missing"
                 raise Refused(ErrorClass.MISSING_FIELD, f"required field {each.column.name!r} is {state}")
         for each in slots:
-            if each.column.wanted:
+            if each.column.wanted and not each.column.owner:
                 each.put(row, each.column.convert(record.get(each.column.name), each.column.name))
 
     def _convert_spans(self, batch: _Batch, spans: list[Slots]) -> None:
         """Checks and converts the nested values of the records that the kernel took."""
         for each in spans:
-            convert, name, objects = each.column.convert, each.column.name, each.objects
+            convert, name, objects = each.column.convert, each.column.path, each.objects
             for row in np.flatnonzero(batch.refused == 0).tolist():
                 try:
                     objects[row] = convert(objects[row], name)
@@ -259,8 +273,20 @@ class JsonDecoder:
         if series:
             return pl.DataFrame(series)
         if rows == 0:
-            return pl.DataFrame(schema={c.name: c.dtype for c in self._columns if c.wanted})
+            return pl.DataFrame(schema={c.name: c.dtype for c in self._columns if c.wanted and not c.owner})
         return pl.DataFrame(height=rows)
+
+
+def _record_of(nested: list[Slots], row: int) -> dict[str, Any]:
+    """The part of a record that the kernel only delimited, as the general parser would give it."""
+    record: dict[str, Any] = {}
+    for each in nested:
+        *outer, last = each.column.keys
+        place = record
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = each.objects[row]
+    return record
 
 
 class _Batch:
@@ -276,7 +302,6 @@ class _Batch:
         self.lengths = lengths
         self.side = np.empty(0, np.uint8)
         self.refused = np.zeros(self.rows, np.uint8)
-        self.marks = np.zeros((0, MARK_FIELDS), np.int64)
         self.failed: dict[int, Refused] = {}
         self._parsed: dict[int, dict[str, Any]] = {}
 

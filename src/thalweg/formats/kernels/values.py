@@ -22,6 +22,8 @@ DATE = 6
 SPAN = 7
 NOTHING = 8
 """Null only; there are no slots."""
+OBJECT = 9
+"""An object whose fields are columns of their own; there are no slots."""
 
 _NULL = 0x6C6C756E
 _TRUE = 0x65757274
@@ -132,7 +134,7 @@ def read_value(p: int, end: int, kind: int, slot: int, low: int, high: int, side
             store_u64(slot, 0)
             return p + 5, used
         return REFUSED, used
-    if kind == NOTHING:
+    if kind in (NOTHING, OBJECT):
         return REFUSED, used
     stop = skip_value(p, end)
     if stop >= 0 and kind == SPAN:
