@@ -1,1 +1,8 @@
+"""Complex event processing: patterns over keyed events in time order."""
 
+from thalweg.cep.builder import PatternBuilder
+from thalweg.cep.matcher import PatternMatcher
+from thalweg.cep.node import PatternNode
+from thalweg.cep.pattern import AfterMatch, Contiguity, Pattern
+
+__all__ = ["AfterMatch", "Contiguity", "Pattern", "PatternBuilder", "PatternMatcher", "PatternNode"]

@@ -1,0 +1,79 @@
+"""The plan node of `stream.detect(…)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+
+from thalweg.cep.pattern import Pattern
+from thalweg.cep.sequence.conditions import Conditions
+from thalweg.cep.sequence.matches import match_schema
+from thalweg.cep.sequence.operator import Detect
+from thalweg.errors import ConfigurationError
+from thalweg.streams.operator import Operator, OperatorContext
+from thalweg.streams.plan.node import Mode, Node
+
+_RESULT = {"pattern", "match_start", "match_end", "events"}
+
+
+@dataclass(frozen=True, eq=False)
+class PatternNode(Node):
+    """Patterns over an append stream, per key.
+
+    Output: `pattern`, the key columns, `match_start`, `match_end` (Int64, ms UTC), `events` (struct of step → list of events).
+    Late events leave by port `LATE`.
+    """
+
+    patterns: tuple[Pattern, ...]
+    keys: tuple[str, ...] = ()
+    on_match: Callable[[pl.DataFrame], None] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.patterns:
+            raise ConfigurationError("detect() needs at least one pattern")
+        ids = [pattern.id for pattern in self.patterns]
+        if len(set(ids)) != len(ids):
+            raise ConfigurationError(f"detect(): patterns share an id: {', '.join(ids)}")
+        taken = sorted(_RESULT & set(self.keys))
+        if taken:
+            raise ConfigurationError(
+                f"detect(): the key column {taken[0]!r} has the name of a result column; rename it"
+            )
+
+    @property
+    def kind(self) -> str:
+        return "detect"
+
+    def describe(self) -> str:
+        by = f" by {', '.join(self.keys)}" if self.keys else ""
+        shown = "; ".join(pattern.describe() for pattern in self.patterns)
+        return f"detect{by} {shown} — {Conditions(self.patterns, None).describe()}"
+
+    def output_schema(self, inputs: tuple[pl.Schema | None, ...]) -> pl.Schema | None:
+        if not inputs or inputs[0] is None:
+            return None
+        Conditions(self.patterns, inputs[0])  # an unknown field is refused here, before anything runs
+        return match_schema(self.patterns, self.keys, inputs[0])
+
+    def mode(self, inputs: tuple[Mode, ...]) -> Mode:
+        if inputs and inputs[0] is Mode.CHANGELOG:
+            raise ConfigurationError("detect: its input is a changelog; patterns take appends only")
+        return Mode.APPEND
+
+    def required_columns(self, wanted: frozenset[str] | None) -> frozenset[str] | None:
+        return None  # matches carry whole events
+
+    def key_columns(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+        return self.keys
+
+    @property
+    def stateful(self) -> bool:
+        return True
+
+    def build(self, context: OperatorContext) -> Operator:
+        schema = context.input_schemas[0] if context.input_schemas else None
+        topics = context.options.get("topics", ())
+        conditions = Conditions(self.patterns, schema)
+        return Detect(context.operator_id, self.patterns, self.keys, conditions, topics, self.on_match)  # type: ignore[arg-type]

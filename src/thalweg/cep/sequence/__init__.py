@@ -1,0 +1,1 @@
+"""Linear patterns: steps with a fixed number of events, one after the other. One kernel advances all keys."""

@@ -1,0 +1,82 @@
+"""All conditions of all patterns, evaluated once per batch, as bits of one column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from thalweg.cep.pattern import Pattern
+from thalweg.cep.sequence.slots import linear_steps
+from thalweg.errors import ConfigurationError
+from thalweg.expressions import CompiledFunction, compile_function
+from thalweg.records import UInt64s
+
+MASK = "__mask"
+MOST = 64
+
+
+class Conditions:
+    """The distinct conditions of some patterns. A condition that several steps share is evaluated once.
+
+    Raises:
+        ConfigurationError: more than 64 conditions, or one that can't be compiled.
+    """
+
+    def __init__(self, patterns: Sequence[Pattern], schema: pl.Schema | None) -> None:
+        self.compiled: list[CompiledFunction] = []
+        places: dict[int, int] = {}
+        self.bits: list[list[int]] = []
+        """For each pattern, the bit of each step's condition."""
+        for pattern in patterns:
+            self.bits.append([self._place(step.condition, places, schema) for step in linear_steps(pattern)])
+        if len(self.compiled) > MOST:
+            raise ConfigurationError(f"{len(self.compiled)} different conditions in one detect(); at most {MOST}")
+        fast = [
+            pl.when(self._expr(c)).then(pl.lit(1 << bit, pl.UInt64)).otherwise(pl.lit(0, pl.UInt64))
+            for bit, c in enumerate(self.compiled)
+            if c.vectorised
+        ]
+        self._fast = pl.sum_horizontal(fast).cast(pl.UInt64) if fast else pl.lit(0, pl.UInt64)
+        self._slow = [(bit, c) for bit, c in enumerate(self.compiled) if not c.vectorised]
+
+    def _place(self, condition: Any, places: dict[int, int], schema: pl.Schema | None) -> int:
+        if id(condition) not in places:
+            places[id(condition)] = len(self.compiled)
+            self.compiled.append(compile_function(condition, purpose="predicate", schema=schema))
+        return places[id(condition)]
+
+    @staticmethod
+    def _expr(compiled: CompiledFunction) -> pl.Expr:
+        assert isinstance(compiled.exprs, pl.Expr)
+        return compiled.exprs
+
+    @property
+    def columns(self) -> frozenset[str] | None:
+        """The columns that the conditions read; None where that can't be known."""
+        read = frozenset[str]()
+        for compiled in self.compiled:
+            if compiled.columns is None:
+                return None
+            read |= compiled.columns
+        return read
+
+    def masks(self, frame: pl.DataFrame) -> tuple[UInt64s, dict[int, Exception]]:
+        """The condition bits of each row, and for the rows on which a per-row condition raised, what it raised."""
+        masks = frame.select(self._fast.alias(MASK)).to_series()
+        if masks.len() != frame.height:  # a literal alone gives one row
+            masks = masks.new_from_index(0, frame.height)
+        result: UInt64s = masks.to_numpy().astype(np.uint64, copy=True)
+        failed: dict[int, Exception] = {}
+        for bit, compiled in self._slow:
+            rows = compiled.evaluate_rows(frame)
+            failed.update(rows.errors)
+            true = np.fromiter((bool(value) for value in rows.values), np.bool_, frame.height)
+            result |= true.astype(np.uint64) << np.uint64(bit)
+        return result, failed
+
+    def describe(self) -> str:
+        """How each condition runs."""
+        return "; ".join(compiled.describe() for compiled in self.compiled)

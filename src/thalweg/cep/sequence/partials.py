@@ -1,0 +1,145 @@
+"""The partial matches of one pattern, for all keys, as typed arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thalweg.cep.pattern import AfterMatch, Contiguity, Pattern
+from thalweg.cep.sequence.kernel import NONE, kernel, sweeper
+from thalweg.cep.sequence.slots import linear_steps
+from thalweg.records import Int64s, UInt64s
+
+
+class PartialMatches:
+    """Advances one pattern over events; memory is linear in the partial matches alive.
+
+    Args:
+        pattern: what to look for.
+        bits: for each step, the bit of its condition in the events' masks.
+    """
+
+    def __init__(self, pattern: Pattern, bits: list[int]) -> None:
+        self.pattern = pattern
+        steps = linear_steps(pattern)
+        places = [(step, number) for step in steps for number in range(step.quantifier.minimum)]
+        self.slots = len(places)
+        by_step = dict(zip((step.name for step in steps), bits, strict=True))
+        self._bits: UInt64s = np.array([1 << by_step[step.name] for step, _ in places], dtype=np.uint64)
+        self._strict = np.array(
+            [(step.quantifier.inner if number else step.contiguity) is Contiguity.STRICT for step, number in places]
+        )
+        self.strict = bool(self._strict.any())
+        self._head: Int64s = np.full(1, NONE, np.int64)
+        self._tail: Int64s = np.full(1, NONE, np.int64)
+        self._pool(256)
+
+    def _pool(self, size: int) -> None:
+        self._after: Int64s = np.full(size, NONE, np.int64)
+        self._slot: Int64s = np.zeros(size, np.int64)
+        self._start: Int64s = np.zeros(size, np.int64)
+        self._events: npt.NDArray[np.int64] = np.full((size, self.slots), NONE, np.int64)
+        self._free: Int64s = np.append(np.arange(size, dtype=np.int64), size)
+
+    @property
+    def alive(self) -> int:
+        """How many partial matches there are."""
+        return len(self._slot) - int(self._free[-1])
+
+    def advance(self, codes: Int64s, times: Int64s, masks: UInt64s, ids: Int64s, keys: int) -> npt.NDArray[np.int64]:
+        """Takes events in time order; returns the matches, one row of event ids each.
+
+        Args:
+            codes: the key's code of each event, below `keys`.
+        """
+        self._room(len(codes), keys)
+        codes, times, masks, ids = (np.array(a, order="C") for a in (codes, times, masks, ids))
+        within = self.pattern.within if self.pattern.within is not None else -1
+        skip = self.pattern.after_match == AfterMatch.PAST_LAST
+        out = np.empty((len(codes) + (0 if skip else self.alive + len(codes)), self.slots), np.int64)
+        found = kernel()(
+            codes, times, masks, ids, self._head, self._tail, self._after, self._slot, self._start, self._events,
+            self._free, self._bits, self._strict, within, skip, out,
+        )  # fmt: skip
+        matches: npt.NDArray[np.int64] = out[:found]
+        return matches
+
+    def expire(self, watermark: int) -> int:
+        """Ends the partial matches that no event from `watermark` on can complete."""
+        if self.pattern.within is None or not self.alive:
+            return 0
+        oldest = watermark - self.pattern.within + 1
+        return int(sweeper()(self._head, self._tail, self._after, self._start, self._free, oldest))
+
+    def keys_alive(self) -> npt.NDArray[np.bool_]:
+        """For each code, whether it has partial matches."""
+        alive: npt.NDArray[np.bool_] = self._head != NONE
+        return alive
+
+    def of_keys(self, codes: Int64s) -> tuple[Int64s, Int64s, npt.NDArray[np.int64]]:
+        """(code, start, event ids padded with -1) of the partial matches of these keys, oldest first per key."""
+        found: list[tuple[int, int]] = []
+        for code in codes.tolist():
+            partial = int(self._head[code]) if code < len(self._head) else NONE
+            while partial != NONE:
+                found.append((code, partial))
+                partial = int(self._after[partial])
+        rows = np.array([partial for _, partial in found], dtype=np.int64)
+        events = self._events[rows].copy() if len(rows) else np.empty((0, self.slots), np.int64)
+        places = np.arange(self.slots)
+        events[places >= self._slot[rows][:, None]] = NONE
+        return np.array([code for code, _ in found], dtype=np.int64), self._start[rows], events
+
+    def put(self, code: int, start: int, events: list[int], keys: int) -> None:
+        """Adds a partial match (after those that the key has)."""
+        self._room(1, keys)
+        count = int(self._free[-1]) - 1
+        self._free[-1] = count
+        new = int(self._free[count])
+        self._after[new], self._slot[new], self._start[new] = NONE, len(events), start
+        self._events[new, : len(events)] = events
+        if self._tail[code] == NONE:
+            self._head[code] = new
+        else:
+            self._after[self._tail[code]] = new
+        self._tail[code] = new
+
+    def referenced(self) -> Int64s:
+        """The ids of all events that partial matches hold."""
+        taken = np.ones(len(self._slot), dtype=np.bool_)
+        taken[self._free[: int(self._free[-1])]] = False
+        rows = np.flatnonzero(taken)
+        held = np.arange(self.slots) < self._slot[rows][:, None]
+        return np.unique(self._events[rows][held])
+
+    def renumber(self, new_code: Int64s, keys: int) -> None:
+        """Gives keys new codes: `new_code[old]`, or -1 for keys that have nothing here."""
+        head, tail = np.full(keys, NONE, np.int64), np.full(keys, NONE, np.int64)
+        old = np.flatnonzero(new_code[: len(self._head)] >= 0)
+        head[new_code[old]], tail[new_code[old]] = self._head[old], self._tail[old]
+        self._head, self._tail = head, tail
+
+    def _room(self, events: int, keys: int) -> None:
+        if keys > len(self._head):
+            more = np.full(max(keys, 2 * len(self._head)) - len(self._head), NONE, np.int64)
+            self._head, self._tail = np.concatenate([self._head, more]), np.concatenate([self._tail, more])
+        unused = int(self._free[-1])
+        if unused >= events:
+            return
+        size = len(self._slot)
+        extra = max(size, events)
+        self._after = _grown(self._after, extra, NONE)
+        self._slot, self._start = _grown(self._slot, extra, 0), _grown(self._start, extra, 0)
+        self._events = np.concatenate([self._events, np.full((extra, self.slots), NONE, np.int64)])
+        free = np.empty(size + extra + 1, np.int64)
+        free[:unused] = self._free[:unused]
+        free[unused : unused + extra] = np.arange(size, size + extra)
+        free[-1] = unused + extra
+        self._free = free
+
+
+def _grown(array: Int64s, extra: int, value: int) -> Int64s:
+    result: Any = np.concatenate([array, np.full(extra, value, np.int64)])
+    return result  # type: ignore[no-any-return]
