@@ -18,7 +18,7 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from thalweg.streams.state._murmur import murmur2
+from thalweg._murmur2_kernel import murmur2
 
 MESSAGE_WORDS = 9
 VU_WORDS = 9

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from thalweg.errors import ConfigurationError
+from thalweg.murmur2 import murmur2
 from thalweg.records import EncodedRecords, Int32s
-from thalweg.streams.state.key_groups import murmur2
 
 __all__ = ["murmur2", "murmur2_all", "partition_for", "partitions_for"]
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.errors import ConfigurationError
-from thalweg.streams.state.key_groups import key_groups, murmur2
+from thalweg.murmur2 import murmur2
+from thalweg.streams.state.key_groups import key_groups
 
 KAFKA = {  # from Kafka's own UtilsTest
     b"21": -973932308,

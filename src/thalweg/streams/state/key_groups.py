@@ -62,15 +62,6 @@ def key_groups(frame: pl.DataFrame, columns: Sequence[str], n: int = KEY_GROUPS)
     return pl.Series("__kg", _kernels()[0](*joined, np.uint32(n)))
 
 
-def murmur2(data: bytes) -> int:
-    """Kafka's murmur2 of one byte string, as an unsigned 32-bit number.
-
-    >>> murmur2(b"21")
-    3321034988
-    """
-    return int(_kernels()[2](np.frombuffer(data, dtype=np.uint8), 0, len(data)))
-
-
 def warm_up() -> None:
     """Compiles (or loads from the cache) the kernels, so that the first snapshot doesn't wait for it."""
     key_groups(pl.DataFrame({"a": ["x"], "b": [1]}), ["a", "b"])
@@ -138,7 +129,7 @@ def _join(parts: Sequence[_Bytes]) -> _Bytes:
 
 
 @lru_cache(maxsize=1)
-def _kernels() -> tuple[Any, Any, Any]:
+def _kernels() -> tuple[Any, Any]:
     from thalweg.streams.state import _murmur
 
-    return _murmur.groups, _murmur.append_prefixed, _murmur.murmur2
+    return _murmur.groups, _murmur.append_prefixed
