@@ -94,9 +94,15 @@ def build(file: Path, alert_store: Path, board: Board, threshold: float) -> Job:
         board: gets the results.
         threshold: percent of one core, averaged over a second, that raises an alert.
     """
-    # A start after a long pause finds events gone that the job had not read: it goes on without them.
-    kept = {"retention": KEEP, "retention_bytes": KEEP_BYTES, "on_trimmed": "skip"}
-    app = App("demo", broker=f"sqlite:///{file}", guarantee="exactly-once", commit_interval="50ms", **kept)
+    app = App(
+        "demo",
+        broker=f"sqlite:///{file}",
+        guarantee="exactly-once",
+        commit_interval="50ms",
+        retention=KEEP,
+        retention_bytes=KEEP_BYTES,
+        on_trimmed="skip",  # after a long pause events are gone that the job had not read: it goes on without them
+    )
     watched = Watch(board, f"sqlite:///{alert_store}")
     watched.cores(vitals(app, board), threshold)
     watched.payments(payments(app, board))
