@@ -379,16 +379,17 @@ class WindowedStream:
             A stream of the key columns, `window_start`, `window_end` (Int64, ms UTC) and the aggregates; what came too
             late is its `.late`.
         """
+        from thalweg.streams.aggregate import computed_inputs, to_aggregates
         from thalweg.streams.plan.window import WindowAggregateNode
 
-        if not aggregates:
-            raise ConfigurationError("aggregate needs at least one aggregate, such as n=count()")
-        stream = self._stream
+        ready = to_aggregates(aggregates)
+        functions = computed_inputs(ready)
+        stream = self._stream.with_columns(**functions) if functions else self._stream
         fields: dict[str, Any] = {"allowed_lateness": self._allowed_lateness} if self._allowed_lateness else {}
         node = WindowAggregateNode(
             window=self._window,
             time_semantics=self._time_semantics,
-            aggregates=dict(aggregates),
+            aggregates=ready,
             keys=stream.key_columns,
             idle_flag=_closed_by_clock(stream._node),
             inputs=(stream._node,),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from thalweg import analytics as a
 from thalweg.errors import ConfigurationError
 from thalweg.streams.aggregate import AggregatePlan, to_aggregate, to_aggregates, to_input
+from thalweg.streams.aggregate.spelling import identity_of
 
 ALL = {
     "n": a.count(),
@@ -274,3 +275,18 @@ def test_arguments_are_checked():
         to_input(3)
     with pytest.raises(ConfigurationError, match="at least one"):
         to_aggregates({})
+
+
+def test_the_name_of_a_function_outlives_a_restart():
+    def scaled(factor: object):
+        return lambda e: e.v * factor
+
+    class Scale:
+        def __call__(self, event: object) -> object:
+            return event
+
+    assert identity_of(scaled(2)) == identity_of(scaled(2)) != identity_of(scaled(3))
+    one, other = Scale(), Scale()
+    assert identity_of(one) == identity_of(one) == "Scale#0"
+    assert identity_of(other) == "Scale#1"
+    assert identity_of(scaled(one)) == identity_of(scaled(one)) != identity_of(scaled(other))

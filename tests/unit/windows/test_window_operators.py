@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.analytics import average, count, max_, percentile, sum_
-from thalweg.errors import ConfigurationError
+from thalweg.errors import ConfigurationError, PlanError
 from thalweg.streams import (
     App,
     DataStream,
@@ -243,3 +243,58 @@ def test_a_closed_window_leaves_no_state():
         assert sum(len(b) for b in operator.on_watermark(Watermark(100, 0)) if b.port == MAIN) >= 2
         left = [name for name, rows in operator.snapshot(full=True).puts if name != "progress" and rows.height]
         assert left == []
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_session_that_was_saved_and_is_gone_does_not_come_back(merged):
+    """Closed, or merged into another: what an earlier delta saved of it must not be emitted after a restart."""
+    node = WindowAggregateNode(window=SessionWindow(10), keys=("k",), aggregates={"n": count()})
+    operator, state = node.build(OperatorContext("w", [])), {}
+
+    def send(time: int) -> None:
+        list(operator.on_batch(Batch(pl.DataFrame({"k": ["a"], "__ts": [time], "__wm": [MIN_TIME]}))))
+
+    def save() -> None:
+        for name, frame in operator.snapshot().puts:
+            state.setdefault(name, []).append(frame)
+
+    send(0)
+    send(14)
+    save()
+    if merged:
+        send(7)
+        expected = [("a", 0, 24, 3)]
+    else:
+        assert [b.frame.rows()[0][:4] for b in operator.on_watermark(Watermark(10, 0))] == [("a", 0, 10, 1)]
+        expected = [("a", 14, 24, 1)]
+    save()
+    operator = node.build(OperatorContext("w", []))
+    operator.restore(state)
+    out = [row[:4] for b in operator.on_watermark(Watermark(MAX_TIME, 0)) for row in b.frame.rows()]
+    assert out == expected
+
+
+def test_inputs_may_be_functions_of_the_event():
+    """Traced where that is possible, with the schema or without; per row otherwise, and a row that fails is dead."""
+    app = App("test")
+    stream = app.stream("in", schema={"t": pl.Int64, "k": pl.String, "v": pl.Float64}, timestamp="t").key_by("k")
+    results = stream.window(TumblingWindow(10)).aggregate(
+        plain=average(lambda e: e.v),
+        traced=sum_(lambda e: e.v * 2 + 1),
+        by_row=max_(lambda e: float(f"{e.v:.0f}")),
+        same=count(lambda e: e.v * 2 + 1),
+    )
+    driver = TestDriver(results, results.late)
+    driver.send([row(1, v=1.0), row(2, v=2.5), row(12), row(3)])
+    assert driver.output(results).rows() == [("a", 0, 10, 1.75, 9.0, 2.0, 2)]
+    assert driver.output(results.late).columns == ["t", "k", "v"]
+    assert "per row" in results.explain()
+    failing = stream.window(TumblingWindow(10)).aggregate(n=count(lambda e: int("x" * int(e.v))))
+    driver = TestDriver(failing)
+    driver.send([row(1, v=2.0)])
+    assert driver.dead_letters()["error_class"].to_list() == ["ValueError"]
+
+
+def test_an_input_that_looks_across_rows_is_refused():
+    with pytest.raises(PlanError, match="across rows"):
+        sum_(pl.col("v").cum_sum())

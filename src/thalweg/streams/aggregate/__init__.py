@@ -5,7 +5,7 @@ from thalweg.streams.aggregate.items import Distinct, ExactQuantile, Quantile
 from thalweg.streams.aggregate.monoid import Aggregate, Input, Itemised, Part, Scalar
 from thalweg.streams.aggregate.parts import warm_up
 from thalweg.streams.aggregate.plan import AggregatePlan, Table
-from thalweg.streams.aggregate.spelling import to_aggregate, to_aggregates, to_input
+from thalweg.streams.aggregate.spelling import computed_inputs, to_aggregate, to_aggregates, to_input
 
 __all__ = [
     "Aggregate",
@@ -24,6 +24,7 @@ __all__ = [
     "Table",
     "Total",
     "Variance",
+    "computed_inputs",
     "to_aggregate",
     "to_aggregates",
     "to_input",

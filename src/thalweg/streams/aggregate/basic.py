@@ -17,7 +17,7 @@ class Count(Scalar):
         self.parts = (self.part,)
 
     def describe(self) -> str:
-        return f"count({self.inputs[0].text if self.inputs else ''})"
+        return f"count({self.inputs[0].label if self.inputs else ''})"
 
     def finish(self, present: frozenset[str]) -> pl.Expr:
         return self.part.value(present)
@@ -32,7 +32,7 @@ class Total(Scalar):
         self.parts = (self.sum, self.count)
 
     def describe(self) -> str:
-        return f"sum({self.inputs[0].text})"
+        return f"sum({self.inputs[0].label})"
 
     def finish(self, present: frozenset[str]) -> pl.Expr:
         return pl.when(self.count.value(present) > 0).then(self.sum.value(present))
@@ -47,7 +47,7 @@ class Average(Scalar):
         self.parts = (self.sum, self.count)
 
     def describe(self) -> str:
-        return f"average({self.inputs[0].text})"
+        return f"average({self.inputs[0].label})"
 
     def finish(self, present: frozenset[str]) -> pl.Expr:
         count = self.count.value(present)
@@ -63,7 +63,7 @@ class Extremum(Scalar):
         self.parts = (self.part,)
 
     def describe(self) -> str:
-        return self.part.name
+        return f"{self.part.kind}({self.inputs[0].label})"
 
     def finish(self, present: frozenset[str]) -> pl.Expr:
         return self.part.value(present)
@@ -79,7 +79,7 @@ class Variance(Scalar):
         self.ddof, self.root = ddof, root
 
     def describe(self) -> str:
-        return f"{'stddev' if self.root else 'variance'}({self.inputs[0].text})"
+        return f"{'stddev' if self.root else 'variance'}({self.inputs[0].label})"
 
     def finish(self, present: frozenset[str]) -> pl.Expr:
         divisor = pl.col(self.moments.count) - self.ddof
@@ -96,7 +96,7 @@ class Collect(Scalar):
         self.parts = (self.part,)
 
     def describe(self) -> str:
-        return f"collect({self.inputs[0].text})"
+        return f"collect({self.inputs[0].label})"
 
     def finish(self, present: frozenset[str]) -> pl.Expr:
         return self.part.value(present).list.sort()

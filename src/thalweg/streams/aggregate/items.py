@@ -45,7 +45,7 @@ class Quantile(Itemised):
         self._infinity = math.ceil(_LARGEST / self._log_gamma) + self._shift + 1
 
     def describe(self) -> str:
-        return f"quantile({self.item.text}, {self.q:g}, error={self.error:g})"
+        return f"quantile({self.item.label}, {self.q:g}, error={self.error:g})"
 
     def bucket(self, values: pl.Series) -> pl.Expr:
         if not (values.dtype.is_numeric() or values.dtype == pl.Null):
@@ -86,7 +86,7 @@ class ExactQuantile(Itemised):
         self.parts = (self.rows,)
 
     def describe(self) -> str:
-        return f"quantile({self.item.text}, {self.q:g}, exact)"
+        return f"quantile({self.item.label}, {self.q:g}, exact)"
 
     def bucket(self, values: pl.Series) -> pl.Expr:
         if not (values.dtype.is_numeric() or values.dtype == pl.Null):
@@ -117,7 +117,7 @@ class Distinct(Itemised):
         self.table = f"distinct({input.text})"
 
     def describe(self) -> str:
-        return f"count_distinct({self.item.text})"
+        return f"count_distinct({self.item.label})"
 
     def bucket(self, values: pl.Series) -> pl.Expr:
         column = pl.col(self.item.column)

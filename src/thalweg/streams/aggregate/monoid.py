@@ -11,12 +11,16 @@ per key and item (a log-bucket, a distinct value). Aggregates that need the same
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+COMPUTED = "__in:"
+"""What the names of columns begin with that hold computed inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,13 @@ class Input:
     expr: pl.Expr = field(compare=False, hash=False)
     text: str
     columns: frozenset[str] = field(compare=False, hash=False)
+    function: Callable[..., Any] | None = field(default=None, compare=False, hash=False)
+    """A function of the event that fills column `text` in a step before the aggregate; None: there is none."""
+
+    @property
+    def label(self) -> str:
+        """For `explain()`."""
+        return self.text.removeprefix(COMPUTED)
 
     @property
     def plain(self) -> bool:
@@ -38,7 +49,7 @@ class Input:
     @property
     def column(self) -> str:
         """The column of the batch that holds the value: the user's own or a computed one."""
-        return self.text if self.plain else f"__in:{self.text}"
+        return self.text if self.plain else f"{COMPUTED}{self.text}"
 
 
 class Part(ABC):

@@ -98,7 +98,7 @@ class AggregatePlan:
             if beyond:
                 self._warned.add(name)
                 logger.warning(
-                    "%s=%r is beyond 64 bits in %d of %d groups: null there (cast to Float64 before summing); said once",
+                    "%s=%r is beyond 64 bits in %d of %d groups: null there (sum a cast to Float64 instead); said once",
                     *(name, aggregate, beyond, groups.height),
                 )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from types import CodeType
 from typing import Any
 
 import polars as pl
@@ -10,7 +12,8 @@ import polars as pl
 from thalweg.errors import ConfigurationError
 from thalweg.streams.aggregate.basic import Average, Count, Extremum, Total, Variance
 from thalweg.streams.aggregate.items import ExactQuantile
-from thalweg.streams.aggregate.monoid import Aggregate, Input
+from thalweg.streams.aggregate.monoid import COMPUTED, Aggregate, Input
+from thalweg.streams.plan.functions import check_row_wise
 
 _SPELLINGS: dict[str, tuple[Callable[[pl.Expr], pl.Expr], Callable[[Input], Aggregate]]] = {
     ".mean()": (lambda e: e.mean(), Average),
@@ -28,23 +31,37 @@ _SPELLINGS: dict[str, tuple[Callable[[pl.Expr], pl.Expr], Callable[[Input], Aggr
 
 
 def to_input(value: object) -> Input:
-    """What an aggregate reads: a column name, an expression, or a function of the event that can be vectorised.
+    """What an aggregate reads: a column name, an expression, or a function of the event.
+
+    A function that needs the stream's schema to be traced, or that runs per row, becomes a column that a step before
+    the aggregate computes: see `computed_inputs`.
 
     Raises:
-        ConfigurationError: none of these, or a function that would have to run per row.
+        ConfigurationError: none of these.
+        PlanError: an expression that looks across rows.
     """
     if isinstance(value, str):
         return Input(pl.col(value), value, frozenset({value}))
     expr = _native(value)
     if expr is None and callable(value):
         expr = _traced(value)
+        if expr is None:
+            name = f"{COMPUTED}{identity_of(value)}"
+            return Input(pl.col(name), name, frozenset({name}), value)
     if expr is None:
         raise ConfigurationError(
             f"{value!r} is no input for an aggregate; give a column name, an expression or a function of the event"
         )
+    check_row_wise(expr, "the input of an aggregate")
     columns = frozenset(expr.meta.root_names())
     plain = len(columns) == 1 and expr.meta.eq(pl.col(next(iter(columns))))
     return Input(expr, next(iter(columns)) if plain else str(expr), columns)
+
+
+def computed_inputs(aggregates: Mapping[str, Aggregate]) -> dict[str, Callable[..., Any]]:
+    """The columns that a step before these aggregates has to compute, and the functions that do."""
+    inputs = [one for aggregate in aggregates.values() for one in aggregate.inputs]
+    return {one.text: one.function for one in inputs if one.function is not None}
 
 
 def to_aggregate(value: object, *, name: str = "") -> Aggregate:
@@ -72,7 +89,8 @@ def to_aggregate(value: object, *, name: str = "") -> Aggregate:
         return quantile
     raise ConfigurationError(
         f"{label}: {expr} can't be kept as partial results; use one of {', '.join(_SPELLINGS)}, .quantile(q), len() on"
-        " a column or a row expression, and compute with the results in a with_columns after it"
+        " a column or a row expression, or an aggregate such as count_distinct('x'); compute with the"
+        " results in a with_columns after it"
     )
 
 
@@ -116,15 +134,53 @@ def _native(value: object) -> pl.Expr | None:
     return None
 
 
-def _traced(function: Callable[..., Any]) -> pl.Expr:
+def _traced(function: Callable[..., Any]) -> pl.Expr | None:
     from thalweg.expressions import compile_function
 
     compiled = compile_function(function, purpose="value", schema=None)
-    if not compiled.vectorised:
-        raise ConfigurationError(
-            f"the input of an aggregate must be vectorised, but {compiled.describe()}; compute it in a map or"
-            " with_columns before the window"
-        )
-    exprs = compiled.exprs
-    assert isinstance(exprs, pl.Expr)
-    return exprs
+    return compiled.exprs if compiled.vectorised and isinstance(compiled.exprs, pl.Expr) else None
+
+
+def identity_of(function: Callable[..., Any]) -> str:
+    """A name for a function that outlives a restart: equal code, defaults and captured constants give equal names.
+
+    What has no lasting value (a captured object, a callable that is no function) is told apart by type and number, in
+    order of first use: a program that builds the same plan in the same order gives it the same name.
+
+    >>> identity_of(lambda e: e.a + 1) == identity_of(lambda e: e.a + 1) != identity_of(lambda e: e.a + 2)
+    True
+    """
+    code = getattr(function, "__code__", None)
+    name = getattr(function, "__name__", type(function).__name__)
+    if code is None:
+        return f"{name}#{_number(function)}"
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    values = [_lasting(value) for value in (*cells, *(function.__defaults__ or ()))]
+    parts = [function.__module__, *_code_parts(code), *values]
+    return f"{name}#{hashlib.sha256(repr(parts).encode()).hexdigest()[:12]}"
+
+
+def _code_parts(code: CodeType) -> list[object]:
+    constants = [_code_parts(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return [code.co_code, code.co_names, *constants]
+
+
+def _lasting(value: object) -> str:
+    if value is None or isinstance(value, bool | int | float | str | bytes):
+        return repr(value)
+    if isinstance(value, tuple):
+        return repr([_lasting(one) for one in value])
+    return f"{type(value).__qualname__}#{_number(value)}"
+
+
+def _number(value: object) -> int:
+    of_type = _numbered.setdefault(type(value).__qualname__, [])
+    for number, known in enumerate(of_type):
+        if known is value:
+            return number
+    of_type.append(value)
+    return len(of_type) - 1
+
+
+_numbered: dict[str, list[object]] = {}
+"""Keeps its values alive: an address may be used again, a number may not."""

@@ -9,6 +9,7 @@ import polars as pl
 
 from thalweg.errors import StateError
 from thalweg.streams.aggregate import AggregatePlan
+from thalweg.streams.aggregate.monoid import COMPUTED
 from thalweg.streams.batch import (
     INGESTED,
     KEY_GROUP,
@@ -89,7 +90,8 @@ class WindowOperator(Operator):
     def late_batch(self, rows: pl.DataFrame, end: pl.Expr, columns: Iterable[str]) -> Batch:
         """Rows for the late port: as they came, with the end of their last window and how late they were."""
         lateness = (pl.col(EFFECTIVE) - end).alias(LATENESS)
-        return Batch(rows.select(*columns, end.alias(LATE_WINDOW_END), lateness), LATE)
+        kept = [name for name in columns if not name.startswith(COMPUTED)]
+        return Batch(rows.select(*kept, end.alias(LATE_WINDOW_END), lateness), LATE)
 
     def advance(self, watermark: Watermark) -> bool:
         """Takes the clock; true where windows may have to close."""

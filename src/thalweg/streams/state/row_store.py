@@ -89,7 +89,7 @@ class RowStore:
         """
         budget = 2 * written + _LARGE // 4
         numbers = list(self._frames)
-        chosen = []
+        chosen: list[int] = []
         total = 0
         for number in reversed(numbers):
             live = self._live[number]
