@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,9 @@ def readings(events: int, rate: int, sensors: int = 50, seed: int = 3) -> pl.Dat
     """`events` readings in arrival order, `rate` per second of event time; one in 200 is several seconds late."""
     generator = np.random.default_rng(seed)
     index = np.arange(events)
-    delay = np.where(generator.random(events) < 0.005, generator.integers(3_000, 8_000, events), generator.integers(0, 900, events))
+    delay = np.where(
+        generator.random(events) < 0.005, generator.integers(3_000, 8_000, events), generator.integers(0, 900, events)
+    )
     sensor = generator.integers(0, sensors, events)
     return pl.DataFrame(
         {
@@ -84,19 +86,33 @@ def feed(bootstrap: str, topic: str, events: pl.DataFrame, per_second: float, st
 
 
 def read_committed(bootstrap: str, topic: str) -> list[bytes]:
-    """Every committed record of the topic, up to its end as of now."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"check-{topic}-{time.time_ns()}", "isolation.level": "read_committed",
-                         "enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "earliest"})  # fmt: skip
+    """Every committed record of the topic, up to its end as of now.
+
+    A commit returns before its markers are on all partitions: so it reads until nothing open lies before the end.
+    """
+    settings = {
+        "group.id": f"check-{topic}-{time.time_ns()}",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+    }
+    consumer = Consumer({"bootstrap.servers": bootstrap, "isolation.level": "read_committed", **settings})
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+    ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions}
+    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
     values: list[bytes] = []
-    open_partitions = set(partitions)
-    while open_partitions:
-        for message in consumer.consume(1_000, timeout=1.0):
-            if message.error() is None:
+    unread = set(partitions)
+    deadline = time.monotonic() + 60
+    while unread:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{topic}: partitions {unread} were not read to their ends {ends}")
+        for message in consumer.consume(1_000, timeout=0.5):
+            error = message.error()
+            if error is None:
                 values.append(message.value())
-            else:
-                open_partitions.discard(message.partition())
+            elif error.code() != KafkaError._PARTITION_EOF:
+                raise AssertionError(f"{topic}: {error}")
+            elif message.offset() >= ends[message.partition()]:
+                unread.discard(message.partition())
     consumer.close()
     return values
 
@@ -126,7 +142,9 @@ class Job:
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            return subprocess.Popen([sys.executable, JOB, *arguments], env=self.environment, cwd=ROOT, stdout=log, stderr=log)
+            return subprocess.Popen(
+                [sys.executable, JOB, *arguments], env=self.environment, cwd=ROOT, stdout=log, stderr=log
+            )
 
     def finish(self, timeout: float = 120) -> None:
         """Runs to the end of the input and checks that it ended well."""
@@ -140,7 +158,9 @@ def end_offsets(consumer: Consumer, topic: str) -> int:
     return sum(consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in range(PARTITIONS))
 
 
-def wait_for_output(probe: Consumer, topic: str, beyond: int, process: subprocess.Popen[bytes], job: Job, patience: float = 60) -> None:
+def wait_for_output(
+    probe: Consumer, topic: str, beyond: int, process: subprocess.Popen[bytes], job: Job, patience: float = 60
+) -> None:
     deadline = time.monotonic() + patience
     while end_offsets(probe, topic) <= beyond:
         if process.poll() is not None:
@@ -150,7 +170,9 @@ def wait_for_output(probe: Consumer, topic: str, beyond: int, process: subproces
         time.sleep(0.01)
 
 
-def run_with_kills(bootstrap: str, name: str, kills: int, seed: int = 1, rate: int = 20_000, guarantee: str = "exactly-once") -> Outcome:
+def run_with_kills(
+    bootstrap: str, name: str, kills: int, seed: int = 1, rate: int = 20_000, guarantee: str = "exactly-once"
+) -> Outcome:
     """Feeds the job while killing it -9 `kills` times at random moments, then lets it finish undisturbed."""
     chance = random.Random(seed)
     source, sink = f"{name}-in", f"{name}-out"

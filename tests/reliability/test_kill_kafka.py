@@ -19,7 +19,9 @@ def check(bootstrap: str, name: str, kills: int) -> None:
     undisturbed = crash.Job(bootstrap, f"{name}-in", f"{name}-calm")
     crash.create_topics(bootstrap, f"{name}-calm")
     undisturbed.finish()
-    assert_frame_equal(outcome.results, crash.results_of(bootstrap, f"{name}-calm"), check_exact=False, rel_tol=1e-9, abs_tol=1e-12)
+    assert_frame_equal(
+        outcome.results, crash.results_of(bootstrap, f"{name}-calm"), check_exact=False, rel_tol=1e-9, abs_tol=1e-12
+    )
     assert_frame_equal(outcome.results.select(pl.exclude("average")), results.select(pl.exclude("average")))
 
 
