@@ -12,7 +12,7 @@ from thalweg.alerts.manager import AlertManager
 from thalweg.alerts.operator import ALERT_SCHEMA, Alerting
 from thalweg.errors import PlanError
 from thalweg.streams.operator import Operator, OperatorContext
-from thalweg.streams.plan.node import Mode, Node
+from thalweg.streams.plan.node import Mode, Node, input_schema
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class AlertNode(Node):
         return True
 
     def describe(self) -> str:
-        return "alert " + RuleSet(self.manager.rules, None).describe()
+        return "alert " + RuleSet(self.manager.rules, input_schema(self)).describe()
 
     def output_schema(self, inputs: tuple[pl.Schema | None, ...]) -> pl.Schema | None:
         if inputs and inputs[0] is not None:

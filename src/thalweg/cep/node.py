@@ -13,7 +13,7 @@ from thalweg.cep.sequence.matches import match_schema
 from thalweg.cep.sequence.operator import Detect
 from thalweg.errors import ConfigurationError
 from thalweg.streams.operator import Operator, OperatorContext
-from thalweg.streams.plan.node import Mode, Node
+from thalweg.streams.plan.node import Mode, Node, input_schema
 
 _RESULT = {"pattern", "match_start", "match_end", "events"}
 
@@ -49,7 +49,7 @@ class PatternNode(Node):
     def describe(self) -> str:
         by = f" by {', '.join(self.keys)}" if self.keys else ""
         shown = "; ".join(pattern.describe() for pattern in self.patterns)
-        return f"detect{by} {shown} — {Conditions(self.patterns, None).describe()}"
+        return f"detect{by} {shown} — {Conditions(self.patterns, input_schema(self)).describe()}"
 
     def output_schema(self, inputs: tuple[pl.Schema | None, ...]) -> pl.Schema | None:
         if not inputs or inputs[0] is None:

@@ -70,3 +70,14 @@ class Node:
     def build(self, context: OperatorContext) -> Operator:
         """Makes the running operator for the local engine."""
         raise NotImplementedError(f"{type(self).__name__} is lowered by the engine itself")
+
+
+def input_schema(node: Node) -> pl.Schema | None:
+    """The user's columns of a node's first input, for `describe`; None where they can't be known before data comes."""
+    if not node.inputs or any(port != "main" for port in node.input_ports):
+        return None
+    return _schema(node.inputs[0])
+
+
+def _schema(node: Node) -> pl.Schema | None:
+    return node.output_schema(tuple(_schema(upstream) for upstream in node.inputs))
