@@ -30,7 +30,7 @@ INJECTION = (
 FRAUD = AlertRule(
     id="payment-fraud",
     name="Large payment away from home",
-    condition=lambda e: (e.amount > FRAUD_AMOUNT) & (e.country != e.home_country),
+    condition=lambda e, limit=FRAUD_AMOUNT: (e.amount > limit) & (e.country != e.home_country),
     severity=Severity.CRITICAL,
     notification_channels=["screen"],
     suppression_rules=[TimeBasedSuppression("5m")],
@@ -42,7 +42,7 @@ def cpu_rule(threshold: float) -> AlertRule:
     return AlertRule(
         id="cpu-threshold",
         name=f"Core above {threshold:.0f} %",
-        condition=lambda e: e.mean > threshold,
+        condition=lambda e, limit=threshold: e.mean > limit,
         severity=Severity.HIGH,
         notification_channels=["screen"],
         suppression_rules=[TimeBasedSuppression("10s")],
