@@ -101,7 +101,7 @@ def to_aggregates(values: Mapping[str, object]) -> dict[str, Aggregate]:
         ConfigurationError: none given, a reserved name, or not an aggregate.
     """
     if not values:
-        raise ConfigurationError("aggregate() needs at least one result, such as avg=average('value')")
+        raise ConfigurationError("aggregate() needs at least one aggregate, such as avg=average('value')")
     for name in values:
         if name.startswith("__") or name in ("window_start", "window_end"):
             raise ConfigurationError(f"aggregate {name!r}: the name is reserved")
