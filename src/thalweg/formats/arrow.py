@@ -118,7 +118,14 @@ def _parse(payload: bytes) -> pl.DataFrame:
             table = reader.read_all()
         table.validate(full=True)
         frame = pl.from_arrow(table)
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, TypeError) as error:
+    except (
+        pa.ArrowException,
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        OSError,
+        ValueError,
+        TypeError,
+    ) as error:
         raise Refused(ErrorClass.BAD_ARROW, f"not a readable Arrow IPC stream: {error}") from None
     assert isinstance(frame, pl.DataFrame)
     return frame

@@ -14,15 +14,30 @@ def resolve(schema: Mapping[str, Any]) -> dict[str, pl.DataType]:
     """The types of a schema as instances.
 
     Raises:
-        ConfigurationError: not a type, or one that says too little (`pl.List` without what is in it).
+        ConfigurationError: not a type, one that says too little (`pl.List` without what is in it), or a name that Arrow
+            can't carry.
 
     >>> resolve({"a": pl.Int64})
     {'a': Int64}
     """
     try:
-        return dict(pl.Schema(schema))
+        resolved = dict(pl.Schema(schema))
     except TypeError as error:
         raise ConfigurationError(f"schema {dict(schema)}: {error}") from None
+    for name in _names(pl.Struct(resolved)):
+        if "\0" in name:
+            raise ConfigurationError(f"schema: no column can have a name with U+0000, as {name!r} has")
+    return resolved
+
+
+def _names(dtype: Any) -> Iterable[str]:
+    """The names of all fields of a type, however deep."""
+    if isinstance(dtype, pl.Struct):
+        for field in dtype.fields:
+            yield field.name
+            yield from _names(field.dtype)
+    elif isinstance(dtype, pl.List | pl.Array):
+        yield from _names(dtype.inner)
 
 
 def check_known(names: Iterable[str], schema: Mapping[str, Any]) -> None:

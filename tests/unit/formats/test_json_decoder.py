@@ -274,6 +274,14 @@ class TestInference:
         assert decoded.frame.shape == (1, MAX_COLUMNS)
         assert [e.error_class for e in decoded.errors] == ["TooManyFields"]
 
+    @pytest.mark.parametrize("row", [{"a\0b": 1}, {"o": {"\0": 1}}, {"l": [[{"x": {"\0": None}}]]}])
+    def test_refuses_names_that_no_column_can_have(self, records: MakeRecords, row: dict[str, Any]) -> None:
+        decoded = JsonDecoder().decode(records(lines({"a": 1}, row, {"a": 2})))
+        assert decoded.frame["a"].to_list() == [1, 2]
+        assert [(e.row, e.error_class) for e in decoded.errors] == [(1, "WrongType")]
+        with pytest.raises(ConfigurationError, match=r"U\+0000"):
+            JsonDecoder({"o": pl.List(pl.Struct({"\0": pl.Int64}))})
+
     def test_lets_objects_grow_fields(self, records: MakeRecords) -> None:
         decoder = JsonDecoder(columns={"o"})
         decoder.decode(records(lines({"o": {"a": 1}})))

@@ -47,6 +47,7 @@ class Inference:
         for name, value in record.items():
             if self._only is not None and name not in self._only:
                 continue
+            _check_name(name)
             known = self.schema.get(name)
             if known is not None and value is None:
                 continue
@@ -79,8 +80,15 @@ class Inference:
             ) from None
 
 
+def _check_name(name: str) -> None:
+    if "\0" in name:
+        raise Refused(ErrorClass.WRONG_TYPE, f"field {name!r}: no column can have a name with U+0000; declare a schema")
+
+
 def _type_of(value: Any) -> pl.DataType:
     if isinstance(value, dict):
+        for name in value:
+            _check_name(name)
         return pl.Struct([pl.Field(name, _type_of(part)) for name, part in value.items()])
     if isinstance(value, list):
         inner: pl.DataType = pl.Null()
