@@ -67,10 +67,11 @@ def closing(moment: Moment) -> Iterator[Text]:
         if verdict.state is State.COMING:
             continue
         style = {State.FOUND: GOOD, State.MISSED: BAD, State.FALSE: BAD}.get(verdict.state, DIM)
-        state = f"found after {ms(verdict.delay)}" if verdict.state is State.FOUND else str(verdict.state)
-        yield Text(f"  {span(_seconds(verdict.scenario, moment))}  {_told(verdict.scenario)}  ").append(
-            state, style=style
-        )
+        state = f"found in {ms(verdict.delay)}" if verdict.state is State.FOUND else str(verdict.state)
+        scenario = verdict.scenario
+        line = Text(f"  {span(_seconds(scenario, moment))}  ").append(f"{state:<18}", style=style)
+        line.append(f"{scenario.kind.value:<22} {scenario.key:<14} ", style="" if scenario.kind.attack else DIM)
+        yield line.append(scenario.note, style=DIM)
     for other in summary.others:
         yield Text(f"  FALSE ALARM  {other}", style=BAD)
     yield (

@@ -130,13 +130,13 @@ def _flow(moment: Moment) -> RenderableType:
 
 def _flow_grid(moment: Moment, width: int) -> Table:
     status, latency, commits = moment.status, moment.status.latency, moment.status.commits
-    grid = Table.grid(expand=True)
+    grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
     for ratio in (9, 5, 6):
         grid.add_column(no_wrap=True, overflow="ellipsis", ratio=ratio)
     behind = None if moment.watermark is None else max(0, moment.now - moment.watermark)
     rate = _pair("events/s", f"{moment.rate:>7,.0f} ", "bold")
     grid.add_row(
-        rate.append_text(sparkline(moment.rates, max(8, width * 9 // 20 - 20))),
+        rate.append_text(sparkline(moment.rates, max(8, width * 9 // 20 - 22))),
         _pair("latency p50", ms(latency.p50), f"bold {GOOD}"),
         _pair("watermark", "–" if moment.watermark is None else clock(moment.watermark, milliseconds=True), "bold"),
     )
@@ -281,7 +281,7 @@ def _verdict(verdict: Verdict, moment: Moment, width: int) -> Text:
     line = Text.assemble((f"{sign} ", style), (f"{span(seconds)} ", DIM))
     line.append(f"{_SHORT.get(scenario.kind, scenario.kind):<14}", style="bold" if scenario.kind.attack else DIM)
     line.append(f"{scenario.key:<13}", style=DIM)
-    state = f"✓ {ms(verdict.delay)}" if verdict.state is State.FOUND else str(verdict.state)
+    state = f"in {ms(verdict.delay)}" if verdict.state is State.FOUND else str(verdict.state)
     line.append(f"{state:<12}", style=style)
     if width > 60:
         line.append(scenario.note, style=DIM)
@@ -306,13 +306,14 @@ _SHORT = {
 def _feed(moment: Moment) -> RenderableType:
     shown = moment.shown
     title = f"Matches {shown.matches} · alerts {shown.alerts}"
-    return _panel(Fit(lambda width, height: _note_lines(shown, height)), title, f"{shown.suppressed} suppressed")
+    return _panel(Fit(lambda width, height: _note_lines(shown, width, height)), title, f"{shown.suppressed} suppressed")
 
 
-def _note_lines(shown: Shown, height: int) -> list[Text]:
+def _note_lines(shown: Shown, width: int, height: int) -> list[Text]:
     lines = []
     for note in reversed(shown.notes[-height:]):
         style = SEVERITIES.get(note.severity, ACCENT)
-        line = Text.assemble((f"{clock(note.at)} ", DIM), (f"{note.severity:<8.8} ", style), (f"{note.label} ", "bold"))
+        mark = f"{note.severity:<8.8} " if width >= 60 else "● "
+        line = Text.assemble((f"{clock(note.at)} ", DIM), (mark, style), (f"{note.label} ", "bold"))
         lines.append(line.append(note.text))
     return lines

@@ -45,7 +45,7 @@ def cpu_rule(threshold: float) -> AlertRule:
         condition=lambda e, limit=threshold: e.mean > limit,
         severity=Severity.HIGH,
         notification_channels=["screen"],
-        suppression_rules=[TimeBasedSuppression("10s")],
+        suppression_rules=[TimeBasedSuppression("30s")],
     )
 
 
