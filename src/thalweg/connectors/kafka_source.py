@@ -19,6 +19,8 @@ log = logging.getLogger("thalweg.kafka")
 SESSION_TIMEOUT_MS = 6_000
 """After so long without a sign of life another worker may take the partitions over."""
 _JOIN_NOTICE = 10.0
+_NEW_TOPIC = 1.0
+"""Seconds until every broker has heard of a topic that was just made."""
 
 
 class KafkaSource:
@@ -173,6 +175,10 @@ class KafkaSource:
 
     def _check_topic(self) -> None:
         topics = self.consumer.topics(self._connect_timeout_ms)
+        deadline = time.monotonic() + _NEW_TOPIC
+        while self.topic not in topics and time.monotonic() < deadline:
+            time.sleep(0.1)
+            topics = self.consumer.topics(self._connect_timeout_ms)
         if self.topic not in topics:
             near = difflib.get_close_matches(self.topic, topics, n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "create it, or check the name"

@@ -24,6 +24,7 @@ from thalweg.kafka._messages import ConsumerHandle, MessageReader
 from thalweg.kafka._produce_api import FATAL, GroupMembership, failure, fatal_error, take_error
 from thalweg.kafka._reading_progress import ReadingProgress
 from thalweg.kafka._records import without
+from thalweg.kafka._retry import until_settled
 from thalweg.kafka._waker import Waker
 from thalweg.kafka.arrow import to_arrow
 from thalweg.kafka.consumer_config import consumer_config
@@ -209,12 +210,17 @@ class ColumnarConsumer:
                     raise unreachable(self._brokers, timeout_ms / 1000, self._membership.last_error)
 
     def watermarks(self, tp: TopicPartition, timeout_ms: int = _REQUEST_TIMEOUT_MS) -> tuple[int, int]:
+        """See `RecordConsumer`."""
         low, high = ctypes.c_int64(), ctypes.c_int64()
-        with self._in_use():
-            code = api().rd_kafka_query_watermark_offsets(
-                self._handle.pointer, tp[0].encode(), tp[1], ctypes.byref(low), ctypes.byref(high), timeout_ms
+
+        def ask(remaining_ms: int) -> int:
+            code: int = api().rd_kafka_query_watermark_offsets(
+                self._handle.pointer, tp[0].encode(), tp[1], ctypes.byref(low), ctypes.byref(high), remaining_ms
             )
-            self._check(code, f"ask for the offsets of {tp[0]} [{tp[1]}]")
+            return code
+
+        with self._in_use():
+            self._check(until_settled(ask, timeout_ms), f"ask for the offsets of {tp[0]} [{tp[1]}]")
         return low.value, high.value
 
     def committed(
@@ -223,14 +229,16 @@ class ColumnarConsumer:
         """See `RecordConsumer`."""
         found: dict[TopicPartition, tuple[int, str]] = {}
         with self._in_use(), PartitionList(partitions) as wanted:
-            code = api().rd_kafka_committed(self._handle.pointer, wanted.pointer, timeout_ms)
-            self._check(code, "read the committed offsets")
+
+            def ask(remaining_ms: int) -> int:
+                code: int = api().rd_kafka_committed(self._handle.pointer, wanted.pointer, remaining_ms)
+                return code or next((row.err for row in wanted.rows() if row.err), 0)
+
+            self._check(until_settled(ask, timeout_ms), "read the committed offsets")
             for row in wanted.rows():
-                where = (row.topic.decode(), row.partition)
-                self._check(row.err, f"read the committed offset of {where[0]} [{where[1]}]")
                 if row.offset >= 0:
                     text = ctypes.string_at(row.metadata, row.metadata_size) if row.metadata else b""
-                    found[where] = (row.offset, text.decode(errors="replace"))
+                    found[row.topic.decode(), row.partition] = (row.offset, text.decode(errors="replace"))
         return found
 
     def commit_sync(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:

@@ -10,7 +10,7 @@ import ctypes
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from thalweg.errors import ConfigurationError, ConnectorError
 from thalweg.kafka._produce_api import FATAL, Failure, GroupMembership
 from thalweg.kafka._reading_progress import ReadingProgress
 from thalweg.kafka._records import without
+from thalweg.kafka._retry import until_settled
 from thalweg.kafka.arrow import to_arrow
 from thalweg.kafka.consumer_config import consumer_config
 from thalweg.kafka.consumer_errors import raise_for, raise_not_committed, unreachable
@@ -179,13 +180,11 @@ class PlainConsumer:
                     raise unreachable(self._brokers, timeout_ms / 1000, self._last_error) from error
 
     def watermarks(self, tp: TopicPartition, timeout_ms: int = _REQUEST_TIMEOUT_MS) -> tuple[int, int]:
-        from confluent_kafka import KafkaException
-
-        try:
-            low, high = self._consumer.get_watermark_offsets(_list([tp])[0], timeout=timeout_ms / 1000)
-        except KafkaException as error:
-            raise ConnectorError(f"can't ask for the offsets of {tp[0]} [{tp[1]}]: {error}") from error
-        return low, high
+        """See `RecordConsumer`."""
+        what = f"ask for the offsets of {tp[0]} [{tp[1]}]"
+        row = _list([tp])[0]
+        found = _ask(lambda seconds: self._consumer.get_watermark_offsets(row, timeout=seconds), timeout_ms, what)
+        return found[0], found[1]
 
     def committed(
         self, partitions: Iterable[TopicPartition], timeout_ms: int = _REQUEST_TIMEOUT_MS
@@ -193,13 +192,16 @@ class PlainConsumer:
         """See `RecordConsumer`."""
         from confluent_kafka import KafkaException
 
-        try:
-            found = self._consumer.committed(_list(partitions), timeout=timeout_ms / 1000)
-        except KafkaException as error:
-            raise ConnectorError(f"can't read the committed offsets: {error}") from error
-        for tp in found:
-            if tp.error is not None:
-                raise ConnectorError(f"can't read the committed offset of {tp.topic} [{tp.partition}]: {tp.error}")
+        wanted = _list(partitions)
+
+        def ask(seconds: float) -> Any:
+            found = self._consumer.committed(wanted, timeout=seconds)
+            for tp in found:
+                if tp.error is not None:
+                    raise KafkaException(tp.error)
+            return found
+
+        found = _ask(ask, timeout_ms, "read the committed offsets")
         return {(tp.topic, tp.partition): (tp.offset, tp.metadata or "") for tp in found if tp.offset >= 0}
 
     def commit_sync(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
@@ -280,6 +282,32 @@ def _failure(error: Any) -> Failure:
     # The code beneath a fatal error can't be had from confluent_kafka; its text can.
     code = _FENCED_INSTANCE_ID if fatal and "fenced" in error.str() else error.code()
     return Failure(code, error.name(), error.str(), fatal=fatal)
+
+
+def _ask(ask: Callable[[float], Any], timeout_ms: int, what: str) -> Any:
+    """Asks, again while the cluster settles.
+
+    Raises:
+        ConnectorError: what could not be done, and why.
+    """
+    from confluent_kafka import KafkaException
+
+    answer: Any = None
+    last: KafkaException | None = None
+
+    def attempt(remaining_ms: int) -> int:
+        nonlocal answer, last
+        try:
+            answer = ask(remaining_ms / 1000)
+        except KafkaException as error:
+            last = error
+            code: int = error.args[0].code()
+            return code
+        return 0
+
+    if until_settled(attempt, timeout_ms):
+        raise ConnectorError(f"can't {what}: {last}") from last
+    return answer
 
 
 def _list(partitions: Iterable[TopicPartition] | Mapping[TopicPartition, int]) -> list[Any]:

@@ -15,6 +15,7 @@ from thalweg.kafka import _librdkafka, consumer, consumer_errors
 from thalweg.kafka._librdkafka import LibraryUnusable, library_path, version_of
 from thalweg.kafka._produce_api import Failure
 from thalweg.kafka._reading_progress import ReadingProgress
+from thalweg.kafka._retry import until_settled
 from thalweg.kafka._waker import Waker
 from thalweg.kafka.consumer_config import consumer_config
 from thalweg.kafka.consumer_errors import OffsetOutOfRange, raise_for, raise_not_committed
@@ -171,3 +172,12 @@ def test_the_plain_consumer_serves_where_the_library_is_not_found(
     assert isinstance(opened, PlainConsumer)
     assert "reinstall" in caplog.text
     opened.close()
+
+
+def test_a_request_is_asked_again_while_the_cluster_settles() -> None:
+    answers = iter([5, 6, 15, 0])
+    assert until_settled(lambda remaining: next(answers), 60_000) == 0
+    assert list(answers) == []
+    answers = iter([6, 29, 0])
+    assert until_settled(lambda remaining: next(answers), 60_000) == 29
+    assert until_settled(lambda remaining: 6, 150) == 6
