@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
@@ -208,8 +209,10 @@ def _picture(moment: Moment, path: Path, columns: int, rows: int) -> None:
         file=io.StringIO(), width=columns, height=rows, force_terminal=True, color_system="truecolor", record=True
     )
     canvas.print(View(moment), end="")
+    # Without the fonts and the comment that would be fetched from, or point to, other places.
+    drawn = re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", canvas.export_svg(title="make demo"), flags=re.DOTALL)
     path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save_svg(str(path), title="make demo")
+    path.write_text(drawn, encoding="utf-8")
 
 
 @contextmanager

@@ -33,6 +33,8 @@ from thalweg.demo.draw import (
 from thalweg.demo.score import State, Verdict
 from thalweg.demo.screen import Moment
 
+TITLE = "#e5e9f0"
+
 _STATES = {
     State.COMING: ("·", DIM),
     State.UNDER_WAY: ("▸", ACCENT),
@@ -88,7 +90,7 @@ class Fit:
 def _panel(content: RenderableType, title: str, subtitle: str = "") -> Panel:
     return Panel(
         content,
-        title=Text.from_markup(f"[bold]{title}[/]"),
+        title=Text.from_markup(f"[bold {TITLE}]{title}[/]"),
         title_align="left",
         subtitle=Text(subtitle, style=DIM) if subtitle else None,
         subtitle_align="right",
@@ -136,7 +138,9 @@ def _flow_grid(moment: Moment, width: int) -> Table:
     behind = None if moment.watermark is None else max(0, moment.now - moment.watermark)
     rate = _pair("events/s", f"{moment.rate:>7,.0f} ", "bold")
     grid.add_row(
-        rate.append_text(sparkline(moment.rates, max(8, width * 9 // 20 - 22))),
+        rate.append_text(
+            sparkline(moment.rates, max(8, width * 9 // 20 - 22), top=1.3 * max(moment.rates, default=0.0))
+        ),
         _pair("latency p50", ms(latency.p50), f"bold {GOOD}"),
         _pair("watermark", "–" if moment.watermark is None else clock(moment.watermark, milliseconds=True), "bold"),
     )
