@@ -17,8 +17,8 @@ def resolve(schema: Mapping[str, Any]) -> dict[str, pl.DataType]:
         ConfigurationError: not a type, one that says too little (`pl.List` without what is in it), or a name that Arrow
             can't carry.
 
-    >>> resolve({"a": pl.Int64})
-    {'a': Int64}
+    >>> resolve({"a": pl.List(pl.Int64)})
+    {'a': List(Int64)}
     """
     try:
         resolved = dict(pl.Schema(schema))
@@ -27,7 +27,22 @@ def resolve(schema: Mapping[str, Any]) -> dict[str, pl.DataType]:
     for name in _names(pl.Struct(resolved)):
         if "\0" in name:
             raise ConfigurationError(f"schema: no column can have a name with U+0000, as {name!r} has")
-    return resolved
+    return {name: _instance(dtype) for name, dtype in resolved.items()}
+
+
+def _instance(dtype: Any) -> pl.DataType:
+    """The type with classes replaced by instances at every depth: to Polars `pl.Int64` and `pl.Int64()` are equal, but
+    only the latter is an instance of anything."""
+    if isinstance(dtype, type):
+        dtype = dtype()
+    if isinstance(dtype, pl.List):
+        return pl.List(_instance(dtype.inner))
+    if isinstance(dtype, pl.Array):
+        return pl.Array(_instance(dtype.inner), dtype.size)
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct([pl.Field(field.name, _instance(field.dtype)) for field in dtype.fields])
+    made: pl.DataType = dtype
+    return made
 
 
 def _names(dtype: Any) -> Iterable[str]:

@@ -252,6 +252,16 @@ def test_floats_are_the_nearest_doubles(records: MakeRecords) -> None:
     assert decoded.frame["x"].to_numpy().view(np.int64).tolist() == expected.view(np.int64).tolist()
 
 
+def test_the_kernel_reads_the_fields_of_objects(records: MakeRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = JsonDecoder({"where": SCHEMA["where"], "deep": pl.Struct({"a": pl.Struct({"n": pl.Int8})})})
+    for parse in ("record", "values"):
+        monkeypatch.setattr(decoder._parser, parse, lambda payload: pytest.fail(f"fell back on {payload!r}"))
+    rows = [{"where": {"lat": 0.5, "name": "x"}, "deep": {"a": {"n": 1}}}, {"where": None, "deep": {"a": {}}}, {}]
+    decoded = decoder.decode(records([json.dumps(row).encode() for row in rows]))
+    assert decoded.frame["where"].to_list() == [{"lat": 0.5, "name": "x"}, None, None]
+    assert decoded.frame["deep"].to_list() == [{"a": {"n": 1}}, {"a": {"n": None}}, None]
+
+
 def test_the_kernel_and_not_the_general_parser_reads_ordinary_floats(
     records: MakeRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
