@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,26 +19,24 @@ class SharedKafka:
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[SharedKafka]:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedKafka]:
     """A broker that lives as long as the test run; with pytest-xdist all workers share it."""
     from thalweg.kafka.local_cluster import LocalKafka
 
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-    if run is None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         with LocalKafka(fast_start=True) as broker:
             yield SharedKafka(broker.bootstrap)
         return
-    yield SharedKafka(_shared_bootstrap(run))
+    yield SharedKafka(_shared_bootstrap(tmp_path_factory.getbasetemp().parent))
 
 
-def _shared_bootstrap(run: str) -> str:
+def _shared_bootstrap(folder: Path) -> str:
     """The address that the first worker wrote down. The broker ends with the process that runs the workers."""
     import fcntl
 
     from thalweg.kafka.local_cluster import LocalKafka
 
-    file = Path(tempfile.gettempdir()) / f"thalweg-tests-{run}"
-    with file.open("a+") as shared:
+    with (folder / "kafka-bootstrap").open("a+") as shared:
         fcntl.flock(shared, fcntl.LOCK_EX)
         shared.seek(0)
         if not (bootstrap := shared.read()):
