@@ -1,6 +1,6 @@
-"""How soon a killed job is back: kill -9 of the Kafka → window → Kafka job, restart in the same slot, first committed output.
+"""How soon a killed job is back: kill -9 of the Kafka → window → Kafka job, restart in the same slot, first output.
 
-    python benchmarks/recovery.py [--kills 20]      writes benchmarks/results/recovery.json
+python benchmarks/recovery.py [--kills 20]      writes benchmarks/results/recovery.json
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.spine.harness import machine  # noqa: E402
 from tests.reliability import crash  # noqa: E402
+
+from benchmarks.spine.harness import machine  # noqa: E402
 from thalweg.kafka.local_cluster import LocalKafka  # noqa: E402
 
 

@@ -4,7 +4,7 @@
     python benchmarks/run.py --quick       1 M events, short latency runs
     python benchmarks/run.py --only thalweg,flink --no-latency
 
-Writes `benchmarks/results/spine.json` and `spine.md`. Speed is judged by ratios inside a run, never by absolute figures.
+Writes `benchmarks/results/spine.json` and `spine.md`. Speed is judged by ratios inside a run, not by absolute figures.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ from benchmarks.spine.workload import Workload  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 SLOW = {"bytewax": 6, "quix": 20}
-"""Peers that get a fraction of the events: their rate per event is the same, and nobody waits for an hour."""
+"""Peers that get a fraction of the events: their rate is the same, and nobody waits for an hour."""
 
 
 def arguments() -> argparse.Namespace:
@@ -54,7 +55,7 @@ def median(runs: list[Run]) -> Run:
 
 
 def throughput(bootstrap: str, engines: list[str], events: int, repeats: int) -> list[Run]:
-    """The sensor job on each engine. The fast engines take turns, so that a slow minute of the machine hits them all."""
+    """The sensor job on each engine. The fast engines take turns, a slow minute of the machine hits all."""
     full = Workload(events)
     say(f"loading {events:,} readings …")
     load(bootstrap, "sensors", full)
@@ -67,7 +68,9 @@ def throughput(bootstrap: str, engines: list[str], events: int, repeats: int) ->
         for engine in (e for e in engines if e in variants):
             for label, guarantee in variants[engine]:
                 runs.setdefault(label, []).append(
-                    run_engine(engine, bootstrap, "sensors", full, label=label, environment={"BENCH_GUARANTEE": guarantee})
+                    run_engine(
+                        engine, bootstrap, "sensors", full, label=label, environment={"BENCH_GUARANTEE": guarantee}
+                    )
                 )
                 say(f"{label}: {runs[label][-1].rate:,.0f} events/s {runs[label][-1].problem or '(results equal)'}")
     for engine in (e for e in engines if e in SLOW):
@@ -86,12 +89,25 @@ def loop(bootstrap: str, events: int) -> dict[str, float]:
     return {name: events / seconds for name, seconds in json.loads(output.stdout).items()}
 
 
-def micro(script: str, *extra: str) -> dict[str, object]:
-    """Runs one of the smaller benchmarks, which print one JSON object as their last line with `--json`."""
-    say(f"{script} …")
-    output = subprocess.run([sys.executable, ROOT / "benchmarks" / script, "--json", *extra], check=True, capture_output=True)
+def consume(bootstrap: str, events: int) -> dict[str, object]:
+    """Kafka to columns against `confluent_kafka`, on the topic that is loaded."""
+    say("consume …")
+    script = [sys.executable, ROOT / "benchmarks/consume.py", "--json", "--events", str(events)]
+    output = subprocess.run(
+        [*script, "--bootstrap", bootstrap, "--topic", "sensors"], check=True, capture_output=True, cwd=ROOT
+    )
     result: dict[str, object] = json.loads(output.stdout.splitlines()[-1])
     return result
+
+
+def json_decode() -> dict[str, object]:
+    """JSON to columns against Polars, both on one thread; rates in million records per second."""
+    say("JSON decode …")
+    with tempfile.NamedTemporaryFile() as file:
+        script = [sys.executable, ROOT / "benchmarks/json_decode.py", "--json", file.name]
+        subprocess.run(script, check=True, capture_output=True, cwd=ROOT)
+        shapes = json.loads(Path(file.name).read_text())
+    return {shape.pop("shape"): shape for shape in shapes}
 
 
 def main() -> None:
@@ -99,15 +115,21 @@ def main() -> None:
 
     options = arguments()
     engines = options.only.split(",")
-    result: dict[str, object] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), "events": options.events}
+    result: dict[str, object] = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "events": options.events,
+    }
     with LocalKafka() as kafka:
-        result["throughput"] = [asdict(run) for run in throughput(kafka.bootstrap, engines, options.events, options.repeats)]
+        result["throughput"] = [
+            asdict(run) for run in throughput(kafka.bootstrap, engines, options.events, options.repeats)
+        ]
         if "confluent" in engines:
             result["confluent_loop"] = loop(kafka.bootstrap, options.events)
             say(f"confluent loop: {result['confluent_loop']}")
         if not options.no_micro:
-            result["consume"] = micro("consume.py", "--bootstrap", kafka.bootstrap, "--topic", "sensors")
-            result["json_decode"] = micro("json_decode.py")
+            result["consume"] = consume(kafka.bootstrap, options.events)
+            result["json_decode"] = json_decode()
         if not options.no_latency:
             latencies: list[Latency] = []
             for guarantee in ("at-least-once", "exactly-once"):

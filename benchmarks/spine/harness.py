@@ -56,7 +56,12 @@ def load(bootstrap: str, topic: str, workload: Workload) -> None:
     """Writes the workload's readings as JSON, keyed by sensor, sensor n on partition n % PARTITIONS."""
     create_topic(bootstrap, topic)
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "linger.ms": 50, "batch.size": 1_000_000, "queue.buffering.max.messages": 1_000_000}
+        {
+            "bootstrap.servers": bootstrap,
+            "linger.ms": 50,
+            "batch.size": 1_000_000,
+            "queue.buffering.max.messages": 1_000_000,
+        }
     )
     for frame in workload.frames():
         for partition, key, value in records(frame):
@@ -71,11 +76,18 @@ def load(bootstrap: str, topic: str, workload: Workload) -> None:
         raise RuntimeError(f"{left} readings did not reach the broker")
 
 
-def read_results(bootstrap: str, topic: str, expected: int, process: subprocess.Popen[bytes], patience: float) -> pl.DataFrame:
+def read_results(
+    bootstrap: str, topic: str, expected: int, process: subprocess.Popen[bytes], patience: float
+) -> pl.DataFrame:
     """Reads committed results until `expected` came, the process ended, or nothing came for `patience` seconds."""
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": f"reader-{topic}", "isolation.level": "read_committed",
-         "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"reader-{topic}",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        }
     )
     consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
     values: list[bytes] = []
@@ -114,7 +126,9 @@ def differences(results: pl.DataFrame, expected: pl.DataFrame) -> str | None:
     joined = expected.join(closed, on=["sensor_id", "window_start"], how="full", suffix="_got")
     missing = joined.filter(pl.col("average_got").is_null()).height
     extra = joined.filter(pl.col("average").is_null()).height
-    off = joined.filter((pl.col("average") - pl.col("average_got")).abs() > 1e-9 * pl.col("average").abs() + 1e-12).height
+    off = joined.filter(
+        (pl.col("average") - pl.col("average_got")).abs() > 1e-9 * pl.col("average").abs() + 1e-12
+    ).height
     return f"{missing} missing, {extra} unexpected, {off} differ" if missing or extra or off else None
 
 
@@ -178,8 +192,14 @@ class Run:
 
 
 def run_engine(
-    peer: str, bootstrap: str, source: str, workload: Workload, *, label: str | None = None,
-    environment: dict[str, str] | None = None, patience: float = 90,
+    peer: str,
+    bootstrap: str,
+    source: str,
+    workload: Workload,
+    *,
+    label: str | None = None,
+    environment: dict[str, str] | None = None,
+    patience: float = 90,
 ) -> Run:
     """Runs the peer on the loaded topic until its results are complete, checks them, and ends it."""
     label = label or peer
@@ -188,15 +208,26 @@ def run_engine(
     expected = workload.expected()
     python = peer_python(peer)
     with tempfile.TemporaryDirectory() as state, tempfile.TemporaryFile() as log:
-        settings = {"BENCH_BOOTSTRAP": bootstrap, "BENCH_INPUT": source, "BENCH_OUTPUT": sink, "BENCH_STATE": state,
-                    "BENCH_EVENTS": str(workload.events), "PYTHONUNBUFFERED": "1", **(environment or {})}
+        settings = {
+            "BENCH_BOOTSTRAP": bootstrap,
+            "BENCH_INPUT": source,
+            "BENCH_OUTPUT": sink,
+            "BENCH_STATE": state,
+            "BENCH_EVENTS": str(workload.events),
+            "PYTHONUNBUFFERED": "1",
+            **(environment or {}),
+        }
         if peer == "flink":
             settings["BENCH_FLINK_JAR"] = str(flink_connector())
             settings["JAVA_TOOL_OPTIONS"] = f"-Djava.io.tmpdir={state}"  # it leaves files behind when it is killed
         started = time.monotonic()
         process = subprocess.Popen(
-            [python, HERE / "peers" / f"{peer}_job.py"], env={**os.environ, **settings}, cwd=state,
-            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            [python, HERE / "peers" / f"{peer}_job.py"],
+            env={**os.environ, **settings},
+            cwd=state,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         watched = psutil.Process(process.pid)
         try:

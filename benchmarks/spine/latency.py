@@ -1,7 +1,8 @@
-"""Open-loop latency of the sensor job: events at a fixed rate whatever the job does, results timed by a reader of its own.
+"""Open-loop latency of the sensor job: events at a fixed rate whatever the job does, timed by a reader of its own.
 
-A result's latency runs from the intended send time of the event that lets its window close to its receipt, so a generator
-or a job that falls behind is charged for it (no coordinated omission). Generator, job, reader and broker share the machine.
+A result's latency runs from the intended send time of the event that lets its window close to its receipt, so a
+generator or a job that falls behind is charged for it (no coordinated omission). Generator, job, reader and broker
+share the machine.
 
     python -m benchmarks.spine.latency generate BOOTSTRAP TOPIC RATE SECONDS START_MS      (used by `measure`)
 """
@@ -46,7 +47,7 @@ class Latency:
 
 
 def generate(bootstrap: str, topic: str, rate: int, seconds: int, start: int) -> float:
-    """Sends event i at `start` + i / rate, sensor and partition i modulo their counts; returns the worst delay in ms."""
+    """Sends event i at `start` + i / rate, sensor and partition i modulo their counts; returns the worst delay, ms."""
     producer = Producer(
         {"bootstrap.servers": bootstrap, "linger.ms": 1, "queue.buffering.max.messages": 2_000_000, "acks": 1}
     )
@@ -91,11 +92,19 @@ def measure(peer: str, bootstrap: str, rate: int, seconds: int, guarantee: str) 
     create_topic(bootstrap, source)
     create_topic(bootstrap, sink)
     with tempfile.TemporaryDirectory() as state, tempfile.TemporaryFile() as log:
-        settings = {"BENCH_BOOTSTRAP": bootstrap, "BENCH_INPUT": source, "BENCH_OUTPUT": sink, "BENCH_STATE": state,
-                    "BENCH_GUARANTEE": guarantee}
+        settings = {
+            "BENCH_BOOTSTRAP": bootstrap,
+            "BENCH_INPUT": source,
+            "BENCH_OUTPUT": sink,
+            "BENCH_STATE": state,
+            "BENCH_GUARANTEE": guarantee,
+        }
         job = subprocess.Popen(
-            [peer_python(peer), HERE / "peers" / f"{peer}_job.py"], env={**os.environ, **settings},
-            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            [peer_python(peer), HERE / "peers" / f"{peer}_job.py"],
+            env={**os.environ, **settings},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             time.sleep(8)  # the job's start-up is not what is measured here
@@ -103,7 +112,8 @@ def measure(peer: str, bootstrap: str, rate: int, seconds: int, guarantee: str) 
             arguments = [bootstrap, source, str(rate), str(seconds), str(start)]
             generator = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.spine.latency", "generate", *arguments],
-                stdout=subprocess.PIPE, cwd=Path(HERE).parent.parent,
+                stdout=subprocess.PIPE,
+                cwd=Path(HERE).parent.parent,
             )
             samples = read(bootstrap, sink, start, rate, seconds)
             behind = json.loads(generator.communicate(timeout=60)[0])
@@ -120,8 +130,14 @@ def measure(peer: str, bootstrap: str, rate: int, seconds: int, guarantee: str) 
 def read(bootstrap: str, topic: str, start: int, rate: int, seconds: int) -> np.ndarray:
     """Latencies (ms) of the results received until two seconds after the last event."""
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": f"reader-{topic}", "isolation.level": "read_committed",
-         "enable.auto.commit": False, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 50}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"reader-{topic}",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 50,
+        }
     )
     consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
     samples: list[float] = []

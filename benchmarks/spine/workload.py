@@ -19,8 +19,8 @@ START = 1_700_000_000_000
 
 @dataclass(frozen=True)
 class Workload:
-    """`events` readings: event i is meant for START + i / EVENTS_PER_SECOND and up to 0.8 s late; nothing is late for the
-    1 s of out-of-orderness. 17 % of the temperatures lie outside 0 to 100."""
+    """`events` readings: event i is meant for START + i / EVENTS_PER_SECOND and up to 0.8 s late; nothing is late for
+    the 1 s of out-of-orderness. 17 % of the temperatures lie outside 0 to 100."""
 
     events: int
     seed: int = 7

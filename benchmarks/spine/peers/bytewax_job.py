@@ -1,16 +1,16 @@
-"""The sensor job in Bytewax. The clock's wall time is held still, so that windows close by event time alone, as elsewhere."""
+"""The sensor job in Bytewax. The clock's wall time is held still: windows close by event time alone, as elsewhere."""
 
 import json
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import bytewax.operators as op
 import bytewax.operators.windowing as windowing
-from bytewax.connectors.kafka import KafkaSinkMessage, KafkaSource, KafkaSink
+from bytewax.connectors.kafka import KafkaSink, KafkaSinkMessage, KafkaSource
 from bytewax.dataflow import Dataflow
 from bytewax.testing import cluster_main
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 bootstrap = [os.environ["BENCH_BOOTSTRAP"]]
 
 

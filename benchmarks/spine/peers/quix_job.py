@@ -26,7 +26,10 @@ averages = app.topic(sink, value_serializer="json")
     .tumbling_window(1_000, grace_ms=1_000)
     .agg(average=Mean("temperature"))
     .final(closing_strategy="partition")
-    .apply(lambda r, key, ts, headers: {"sensor_id": key, "window_start": r["start"], "average": r["average"]}, metadata=True)
+    .apply(
+        lambda r, key, ts, headers: {"sensor_id": key, "window_start": r["start"], "average": r["average"]},
+        metadata=True,
+    )
     .to_topic(averages)
 )
 if __name__ == "__main__":
