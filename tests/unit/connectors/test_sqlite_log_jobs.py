@@ -11,13 +11,15 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import polars as pl
 import pytest
 from tests.unit.connectors.conftest import Place, numbers
 
 from thalweg.connectors.sqlite import committer as committer_module
-from thalweg.connectors.sqlite_log import SqliteBroker
+from thalweg.connectors.sqlite.wakeup import Signal
+from thalweg.connectors.sqlite_log import EmbeddedLog, SqliteBroker
 from thalweg.errors import ConfigurationError, ConnectorError, FencedError, StateError
 from thalweg.records import DEAD_LETTER_SCHEMA, MAX_DEAD_PAYLOAD
 from thalweg.streams.connector import Commit, Committer, PartitionEpoch, Source, SourceBatch, StateRecord
@@ -321,7 +323,7 @@ def test_what_cannot_be_served_is_refused(place: Place) -> None:
 _VICTIM = """
     import sys
     from tests.unit.connectors.conftest import numbers
-    from thalweg.connectors.sqlite_log import SqliteBroker
+    from thalweg.connectors.sqlite_log import EmbeddedLog, SqliteBroker
     from thalweg.streams.connector import Commit, JobSettings, PartitionEpoch, StateRecord
 
     committer = SqliteBroker("sqlite:///" + sys.argv[1]).committer(JobSettings("job"), [])
@@ -361,3 +363,45 @@ def test_kill_in_the_middle_of_commits(place: Place) -> None:
             expected = [str(n).encode() * 2000 for n in range(max(full, 1), done + 1)]
             assert [state.payload for state in recovered.states] == expected
     assert last > 0
+
+
+# -- waking up
+
+
+def watchers() -> int:
+    return len([thread for thread in threading.enumerate() if thread.name.startswith("thalweg-watch-")])
+
+
+def test_one_watcher_for_all_readers_of_a_file(place: Place) -> None:
+    for topic in ("a", "b", "c"):
+        place.log.ensure_topic(topic)
+    before = watchers()
+    sources = [place.source(topic) for topic in ("a", "b", "c")]
+    for source in sources:
+        source.open()
+        source.open()
+    assert watchers() == before + 1
+    sources[0].close()
+    sources[1].close()
+    assert watchers() == before + 1
+    sources[2].close()
+    assert watchers() == before
+    again = place.source("a")
+    again.open()
+    assert watchers() == before + 1
+    again.close()
+    again.close()
+    assert watchers() == before
+
+
+def test_the_watcher_outlives_a_damaged_moment(tmp_path: Path) -> None:
+    """What it can't read it passes on as a wake-up, and looks again."""
+    signal = Signal(tmp_path / "missing" / "data.db")
+    signal.watch()
+    assert signal.wait(0, 30)  # it said that it could not read
+    (tmp_path / "missing").mkdir()
+    with EmbeddedLog(tmp_path / "missing" / "data.db") as log:
+        seen = signal.version
+        log.append_records("in", ["1"])
+        assert signal.wait(seen, 30)
+    signal.unwatch()

@@ -1,9 +1,8 @@
-"""One SQLite file: opening it, its tables, write transactions, and telling readers that something came."""
+"""One SQLite file: opening it, its tables, reads, write transactions, and its errors in clear words."""
 
 from __future__ import annotations
 
 import difflib
-import os
 import sqlite3
 import threading
 import time
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from thalweg.connectors.sqlite.wakeup import signal_of
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError, ConnectorError, StateError
 
@@ -92,37 +92,6 @@ def path_of(url: str) -> Path:
     if not url.startswith(prefix) or not name or name == ":memory:":
         raise ConfigurationError(f"broker {url!r}: name a file, as in sqlite:///data.db")
     return Path(name).expanduser()
-
-
-class Signal:
-    """Wakes the readers of one file that live in this process; other processes watch `PRAGMA data_version`."""
-
-    def __init__(self) -> None:
-        self.version = 0
-        self._condition = threading.Condition()
-        self.write_lock = threading.Lock()
-        """Held around write transactions: threads of one process queue here, not in SQLite's sleeping retries."""
-
-    def notify(self) -> None:
-        with self._condition:
-            self.version += 1
-            self._condition.notify_all()
-
-    def wait(self, seen: int, seconds: float) -> None:
-        """Returns when the version is no longer `seen`, or after `seconds`."""
-        with self._condition:
-            if self.version == seen:
-                self._condition.wait(seconds)
-
-
-_signals: dict[str, Signal] = {}
-_signals_lock = threading.Lock()
-
-
-def signal_of(path: Path) -> Signal:
-    """The one signal that all users of a file in this process share."""
-    with _signals_lock:
-        return _signals.setdefault(os.path.realpath(path), Signal())
 
 
 class Database:
@@ -230,11 +199,6 @@ class Database:
                 raise
         self.signal.notify()
         self._bound_wal()
-
-    def data_version(self) -> int:
-        """Changes when another connection, of any process, has committed. Costs microseconds."""
-        with self._lock, self.translated("read"):
-            return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
 
     def wal_bytes(self) -> int:
         try:

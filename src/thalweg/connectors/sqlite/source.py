@@ -20,9 +20,6 @@ from thalweg.streams.connector import JobSettings, SourceBatch
 
 log = logging.getLogger("thalweg.sqlite")
 
-_STEPS = ((0.1, 0.001), (2.0, 0.003))  # silent for up to so many seconds: look that often for other processes' writes
-_SLOWEST = 0.005
-
 
 class SqliteSource:
     """`Source` over the embedded log. All partitions belong to the one worker.
@@ -60,9 +57,13 @@ class SqliteSource:
         self._ends: dict[int, int] = {}
         self._pending: dict[int, Chunk] = {}
         self._woken = threading.Event()
+        self._watching = False
         self._turn = 0
 
     def open(self) -> Sequence[int]:
+        if not self._watching:
+            self._topics.database.signal.watch()
+            self._watching = True
         ends = self._topics.ends(self._find())
         self._positions = {p: (end if self._job.start == "latest" else start) for p, (start, end) in ends.items()}
         self._ends = {p: end for p, (_, end) in ends.items()}
@@ -85,30 +86,16 @@ class SqliteSource:
             self._pending.pop(partition, None)
 
     def poll(self, max_rows: int, timeout_ms: int) -> SourceBatch | None:
-        started = time.monotonic()
+        deadline = time.monotonic() + timeout_ms / 1000
         signal = self._topics.database.signal
         while not self._woken.is_set():
-            # Both are read before the log is, so that nothing that comes in between is slept through.
-            seen, version = signal.version, self._topics.database.data_version()
+            seen = signal.version  # before the look, so that nothing that comes meanwhile is slept through
             if chunks := self._take(max_rows):
                 return self._decode(chunks)
-            if not self._wait(seen, version, started, timeout_ms / 1000):
+            if not signal.wait(seen, max(0.0, deadline - time.monotonic())):
                 return None
         self._woken.clear()
         return None
-
-    def _wait(self, seen: int, version: int, started: float, timeout: float) -> bool:
-        """Sleeps until something was written; False when the time is up."""
-        database = self._topics.database
-        while not self._woken.is_set():
-            silent = time.monotonic() - started
-            if silent >= timeout:
-                return False
-            step = next((pause for until, pause in _STEPS if silent < until), _SLOWEST)
-            database.signal.wait(seen, min(step, timeout - silent))
-            if database.signal.version != seen or database.data_version() != version:
-                return True
-        return True
 
     def _take(self, max_rows: int) -> list[Chunk]:
         """Up to `max_rows` records: the same share of each partition first, so that their times advance together."""
@@ -188,6 +175,9 @@ class SqliteSource:
         self._topics.database.signal.notify()
 
     def close(self) -> None:
+        if self._watching:
+            self._topics.database.signal.unwatch()
+            self._watching = False
         self._topics.database.close()
 
     def _find(self) -> Topic:
