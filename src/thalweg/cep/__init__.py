@@ -3,6 +3,7 @@
 from thalweg.cep.builder import PatternBuilder
 from thalweg.cep.matcher import PatternMatcher
 from thalweg.cep.node import PatternNode
+from thalweg.cep.partial import PartialMatch
 from thalweg.cep.pattern import AfterMatch, Contiguity, Pattern
 
-__all__ = ["AfterMatch", "Contiguity", "Pattern", "PatternBuilder", "PatternMatcher", "PatternNode"]
+__all__ = ["AfterMatch", "Contiguity", "PartialMatch", "Pattern", "PatternBuilder", "PatternMatcher", "PatternNode"]

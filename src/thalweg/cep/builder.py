@@ -81,7 +81,9 @@ class PatternBuilder:
         return self._add(name, condition, Contiguity.NOT_FOLLOWED_BY)
 
     def group(self, inner: PatternBuilder) -> PatternBuilder:
-        """Steps to be quantified together, with relaxed contiguity (`next(inner)`, `followed_by_any(inner)` for others).
+        """Steps to be quantified together, with relaxed contiguity.
+
+        `next(inner)` and `followed_by_any(inner)` give the others.
 
         Only the steps of `inner` are taken: its id, `within` and `skip` mean nothing.
         """
@@ -209,8 +211,8 @@ class PatternBuilder:
         """The finished pattern.
 
         Raises:
-            ConfigurationError: no step, a name twice, a pattern that begins with a negative step or ends with one that no
-                time bounds, an unknown step to skip to.
+            ConfigurationError: no step, a name twice, a pattern that begins with a negative step or ends with one that
+                no time bounds, an unknown step to skip to.
         """
         steps = tuple(self._steps)
         _check_sequence(self._id, steps, last_may_be_negative=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import polars as pl
 
 from thalweg.cep.pattern import Pattern
 from thalweg.cep.sequence.conditions import Conditions
 from thalweg.cep.sequence.matches import match_schema
-from thalweg.cep.sequence.operator import Detect
+from thalweg.cep.sequence.operator import TIMEOUT, Detect
 from thalweg.errors import ConfigurationError
 from thalweg.streams.operator import Operator, OperatorContext
 from thalweg.streams.plan.node import Mode, Node, input_schema
@@ -22,13 +23,15 @@ _RESULT = {"pattern", "match_start", "match_end", "events"}
 class PatternNode(Node):
     """Patterns over an append stream, per key.
 
-    Output: `pattern`, the key columns, `match_start`, `match_end` (Int64, ms UTC), `events` (struct of step → list of events).
-    Late events leave by port `LATE`.
+    Output: `pattern`, the key columns, `match_start`, `match_end` (Int64, ms UTC), `events` (struct of step → list of
+    events). Late events leave by port `LATE`, partial matches whose time has run out by port "timeout", where that is
+    read.
     """
 
     patterns: tuple[Pattern, ...]
     keys: tuple[str, ...] = ()
     on_match: Callable[[pl.DataFrame], None] | None = None
+    on_timeout: Callable[[pl.DataFrame], None] | None = None
 
     def __post_init__(self) -> None:
         if not self.patterns:
@@ -74,6 +77,13 @@ class PatternNode(Node):
 
     def build(self, context: OperatorContext) -> Operator:
         schema = context.input_schemas[0] if context.input_schemas else None
-        topics = context.options.get("topics", ())
-        conditions = Conditions(self.patterns, schema)
-        return Detect(context.operator_id, self.patterns, self.keys, conditions, topics, self.on_match)  # type: ignore[arg-type]
+        return Detect(
+            context.operator_id,
+            self.patterns,
+            self.keys,
+            Conditions(self.patterns, schema),
+            cast("tuple[str, ...]", context.options.get("topics", ())),
+            self.on_match,
+            self.on_timeout,
+            timeouts=TIMEOUT in cast("frozenset[str]", context.options.get("ports_read", frozenset())),
+        )

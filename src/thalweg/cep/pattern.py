@@ -145,8 +145,8 @@ class Skip(StrEnum):
 class AfterMatch:
     """Which partial matches a match ends.
 
-    The default is `PAST_LAST`: a match ends all partial matches that began before its last event, so ten failures are three
-    matches of three, not eight overlapping ones.
+    The default is `PAST_LAST`: a match ends all partial matches that began before its last event, so ten failures are
+    three matches of three, not eight overlapping ones.
     """
 
     strategy: Skip

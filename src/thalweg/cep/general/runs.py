@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from thalweg.cep.general.after_match import Completed, let_go
@@ -71,16 +71,14 @@ class Machine:
     Args:
         pattern: what to look for.
         automaton: the pattern, compiled.
-        event_of: gives an event as a row by its id; asked only where conditions are iterative.
     """
 
-    def __init__(self, pattern: Pattern, automaton: Automaton, event_of: Callable[[int], Any]) -> None:
+    def __init__(self, pattern: Pattern, automaton: Automaton) -> None:
         self.automaton = automaton
         self.names = pattern.step_names
         self._after_match = pattern.after_match
         self._within = pattern.within
         self._max_gap = pattern.max_gap
-        self._event_of = event_of if automaton.iterative else None
 
     def deadline(self, run: Run) -> int | None:
         """The first time at which no further event can belong to the partial match; None: there is no such time."""
@@ -116,9 +114,13 @@ class Machine:
             matches += let_go(key, self._after_match, self.names, moment)
         return matches, timed_out
 
-    def process(self, key: KeyRuns, time: int, bits: int, event: int) -> list[Completed]:
-        """Offers an event to all runs of its key, and as the first of a new one; returns the matches."""
-        row = self._event_of(event) if self._event_of is not None else None
+    def process(self, key: KeyRuns, time: int, bits: int, event: int, row: Any = None) -> list[Completed]:
+        """Offers an event to all runs of its key, and as the first of a new one; returns the matches.
+
+        Args:
+            event: its id.
+            row: the event itself, where conditions are iterative.
+        """
         before, key.runs = key.runs, []
         complete: list[Completed] = []
         for run in before:

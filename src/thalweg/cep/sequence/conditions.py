@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from thalweg.cep.pattern import Pattern
-from thalweg.cep.sequence.slots import linear_steps
+from thalweg.cep.general.automaton import takes_match
+from thalweg.cep.pattern import Element, Group, Pattern
 from thalweg.errors import ConfigurationError
 from thalweg.expressions import CompiledFunction, compile_function
 from thalweg.records import UInt64s
@@ -28,10 +28,10 @@ class Conditions:
     def __init__(self, patterns: Sequence[Pattern], schema: pl.Schema | None) -> None:
         self.compiled: list[CompiledFunction] = []
         places: dict[int, int] = {}
-        self.bits: list[list[int]] = []
-        """For each pattern, the bit of each step's condition."""
         for pattern in patterns:
-            self.bits.append([self._place(step.condition, places, schema) for step in linear_steps(pattern)])
+            for condition in event_conditions(pattern.steps):
+                self._place(condition, places, schema)
+        self._places = places
         if len(self.compiled) > MOST:
             raise ConfigurationError(f"{len(self.compiled)} different conditions in one detect(); at most {MOST}")
         fast = [
@@ -47,6 +47,10 @@ class Conditions:
             places[id(condition)] = len(self.compiled)
             self.compiled.append(compile_function(condition, purpose="predicate", schema=schema))
         return places[id(condition)]
+
+    def bit_of(self, condition: Any) -> int:
+        """The bit of one of the patterns' conditions on the event alone."""
+        return self._places[id(condition)]
 
     @staticmethod
     def _expr(compiled: CompiledFunction) -> pl.Expr:
@@ -80,3 +84,14 @@ class Conditions:
     def describe(self) -> str:
         """How each condition runs."""
         return "; ".join(compiled.describe() for compiled in self.compiled)
+
+
+def event_conditions(elements: Sequence[Element]) -> Iterator[Any]:
+    """The conditions (and ends of loops) that look at the event alone."""
+    for element in elements:
+        if isinstance(element, Group):
+            yield from event_conditions(element.steps)
+        elif element.condition is not None and not takes_match(element.condition):
+            yield element.condition
+        if element.until is not None and not takes_match(element.until):
+            yield element.until

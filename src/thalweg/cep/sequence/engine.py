@@ -1,22 +1,39 @@
-"""Several patterns over keyed events in time order: shared conditions, keys and event store."""
+"""Several patterns over keyed events in time order: shared conditions, keys and event store.
+
+Patterns that are a line of steps run in the sequence engine's kernel, all others in the general engine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from thalweg.cep.found import Match
+from thalweg.cep.general.partials import GeneralPartials
 from thalweg.cep.pattern import Pattern
+from thalweg.cep.sequence import saved
 from thalweg.cep.sequence.conditions import MASK, Conditions
 from thalweg.cep.sequence.events import EventStore
 from thalweg.cep.sequence.keys import KeyCodes
-from thalweg.cep.sequence.matches import match_rows
+from thalweg.cep.sequence.matches import TRIGGER, MatchTable, match_rows
 from thalweg.cep.sequence.partials import PartialMatches
-from thalweg.records import Int64s
+from thalweg.cep.sequence.slots import linear_steps
+from thalweg.expressions import Row, iter_rows
+from thalweg.records import Int64s, UInt64s
 from thalweg.streams.batch import TIMESTAMP
 
-PLACE, ORDER, PATTERN, START = "__place", "__order", "__pattern", "__start"
+Partials = PartialMatches | GeneralPartials
+
+
+@dataclass(slots=True)
+class Results:
+    """Rows of matches, and of partial matches that timed out; None where there are none."""
+
+    matches: pl.DataFrame | None
+    timed_out: pl.DataFrame | None
 
 
 class PatternEngine:
@@ -24,64 +41,123 @@ class PatternEngine:
 
     Cost per event: a few nanoseconds in the kernel for those with a bit set, nothing for the rest. State: the partial
     matches and the events they hold.
+
+    Args:
+        timeouts: whether partial matches that time out are wanted; then all patterns run in the general engine.
     """
 
-    def __init__(self, patterns: Sequence[Pattern], conditions: Conditions, keys: Sequence[str]) -> None:
+    def __init__(
+        self, patterns: Sequence[Pattern], conditions: Conditions, keys: Sequence[str], *, timeouts: bool = False
+    ) -> None:
         self.patterns = list(patterns)
         self.keys = list(keys)
         self.codes = KeyCodes(keys)
         self.store = EventStore()
-        self.partials = [PartialMatches(p, bits) for p, bits in zip(patterns, conditions.bits, strict=True)]
-        self.every_event = any(p.strict for p in self.partials)
-        """A strict step ends on any event of the key, so events without a bit matter too."""
+        self.partials: list[Partials] = [self._partials_of(p, conditions, timeouts) for p in patterns]
+        self.every_event = any(partials.every_event for partials in self.partials)
+        """Whether events that no condition accepts matter: a strict step ends on any event of the key."""
+        self._takes_any = any(isinstance(p, GeneralPartials) and p.takes_any for p in self.partials)
         self._touched: set[int] = set()
-        self._expired = 0
+        self._looked = 0
+        self._look_at = _WORTH_A_LOOK
+        self._key_schema = pl.Schema()
 
-    def process(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-        """Advances all patterns over these events; yields the matches of each pattern as rows."""
+    def _partials_of(self, pattern: Pattern, conditions: Conditions, timeouts: bool) -> Partials:
+        steps = linear_steps(pattern)
+        if steps is None or timeouts:
+            return GeneralPartials(pattern, conditions.bit_of, self._event, timeouts=timeouts)
+        return PartialMatches(pattern, steps, [conditions.bit_of(step.condition) for step in steps])
+
+    def _event(self, event: int) -> Row:
+        return next(iter_rows(self.store.get(np.array([event]))))
+
+    # -- events
+
+    def advance(self, rows: pl.DataFrame | None, watermark: int) -> Results:
+        """Takes events before `watermark`, then lets its passing end what it ends."""
+        matches: list[pl.DataFrame] = []
+        timed_out: list[pl.DataFrame] = []
+        if rows is not None and rows.height:
+            self._process(rows, matches, timed_out)
+        self._expire(watermark, matches, timed_out)
+        self._tidy(watermark)
+        return Results(_in_order(matches), _in_order(timed_out))
+
+    def _process(self, rows: pl.DataFrame, matches: list[pl.DataFrame], timed_out: list[pl.DataFrame]) -> None:
         codes = self.codes.of(rows)
         times = rows.get_column(TIMESTAMP).to_numpy().astype(np.int64, copy=False)
         masks = rows.get_column(MASK).to_numpy().astype(np.uint64, copy=False)
-        ids = self._stored(rows, masks)
+        events = rows.drop(MASK)
+        self._key_schema = pl.Schema({key: rows.schema[key] for key in self.keys})
+        ids = self._stored(events, masks)
         self._touched.update(np.unique(codes).tolist())
-        for pattern, partials in zip(self.patterns, self.partials, strict=True):
-            found = partials.advance(codes, times, masks, ids, len(self.codes))
-            if len(found):
-                yield match_rows(pattern, self.patterns, found, self.store, self.keys)
-        self.store.trim(self._referenced)
+        for number, partials in enumerate(self.partials):
+            if isinstance(partials, PartialMatches):
+                table = partials.advance(codes, times, masks, ids, len(self.codes))
+                if len(table):
+                    matches.append(self._rows(number, table))
+            else:
+                found = partials.advance(codes, times, masks, ids, events)
+                self._add(number, found.matches, matches)
+                self._add(number, found.timed_out, timed_out)
 
-    def _stored(self, rows: pl.DataFrame, masks: np.ndarray) -> Int64s:  # type: ignore[type-arg]
+    def _expire(self, watermark: int, matches: list[pl.DataFrame], timed_out: list[pl.DataFrame]) -> None:
+        for number, partials in enumerate(self.partials):
+            if isinstance(partials, GeneralPartials):
+                found = partials.expire(watermark)
+                self._touched.update(found.codes)
+                self._add(number, found.matches, matches)
+                self._add(number, found.timed_out, timed_out)
+
+    def _add(self, number: int, found: Sequence[Match], frames: list[pl.DataFrame]) -> None:
+        if found:
+            frames.append(self._rows(number, MatchTable.of(found)))
+
+    def _rows(self, number: int, table: MatchTable) -> pl.DataFrame:
+        return match_rows(self.patterns[number], self.patterns, table, self.store, self.keys)
+
+    def _stored(self, events: pl.DataFrame, masks: UInt64s) -> Int64s:
         """Ids of the events; only those that a match can hold are kept."""
+        if self._takes_any:
+            return self.store.add(events)
         useful = masks != 0
-        ids = np.full(rows.height, -1, np.int64)
-        ids[useful] = self.store.add(rows.drop(MASK) if useful.all() else rows.filter(pl.Series(useful)).drop(MASK))
+        ids = np.full(events.height, -1, np.int64)
+        ids[useful] = self.store.add(events if useful.all() else events.filter(pl.Series(useful)))
         return ids
 
-    def _referenced(self) -> Int64s:
-        return np.unique(np.concatenate([p.referenced() for p in self.partials]))
+    # -- what has ended
 
-    def expire(self, watermark: int) -> None:
-        """Ends what no later event can complete. Looks through all keys only when event time has come a quarter of the
-        shortest `within` further, so that each key costs a constant share."""
+    def _tidy(self, watermark: int) -> None:
+        """Forgets what no later event can complete, the events it held and keys that have nothing left.
+
+        The look through all keys comes when event time has come a quarter of the shortest `within` further, or the keys
+        have doubled: so each key costs a constant share.
+        """
         limits = [p.within for p in self.patterns if p.within is not None]
-        if not limits or watermark < self._expired + max(min(limits) // 4, 1):
-            return
-        self._expired = watermark
-        for partials in self.partials:
-            partials.expire(watermark)
+        passed = bool(limits) and watermark >= self._looked + max(min(limits) // 4, 1)
+        if passed or len(self.codes) >= self._look_at:
+            self._looked = watermark
+            for partials in self.partials:
+                if isinstance(partials, PartialMatches):
+                    partials.expire(watermark)
+            self._forget_keys()
+            self._look_at = max(_WORTH_A_LOOK, 2 * len(self.codes))
+        self.store.trim(self._referenced)
+
+    def _forget_keys(self) -> None:
         alive = np.zeros(len(self.codes), np.bool_)
         for partials in self.partials:
-            keys = partials.keys_alive()[: len(alive)]
-            alive[: len(keys)] |= keys
-        for code in self._touched:
-            if code < len(alive):
-                alive[code] = True  # its end is still to be told to the next snapshot
+            alive |= partials.keys_alive(len(alive))
+        # The end of a key that changed since the last snapshot is still to be told to the next one.
+        alive[[code for code in self._touched if code < len(alive)]] = True
         renumbered = self.codes.keep(alive)
         if renumbered is not None:
             for partials in self.partials:
                 partials.renumber(renumbered, len(self.codes))
             self._touched = {int(renumbered[code]) for code in self._touched}
-        self.store.trim(self._referenced)
+
+    def _referenced(self) -> Int64s:
+        return np.unique(np.concatenate([p.referenced() for p in self.partials]))
 
     @property
     def alive(self) -> int:
@@ -91,73 +167,39 @@ class PatternEngine:
     # -- state
 
     def changes(self, *, full: bool) -> pl.DataFrame | None:
-        """The partial matches of the keys touched since the last call (or of all), one row per event they hold; a key that
-        has none left has one row with `__place` -1. None: nothing changed."""
+        """The partial matches of the keys touched since the last call (or of all); None: nothing changed.
+
+        See `saved` for the form.
+        """
         touched = np.array(sorted(range(len(self.codes)) if full else self._touched), dtype=np.int64)
         self._touched = set()
-        if not len(touched) or not self.store.next_id:
+        if not len(touched) or len(self._key_schema) != len(self.keys):
             return None
-        frames = [self._partial_rows(number, touched) for number in range(len(self.patterns))]
-        held = [frame for frame in frames if frame is not None]
-        if full:
-            return pl.concat(held, how="diagonal_relaxed") if held else None
-        busy = np.unique(np.concatenate([p.of_keys(touched)[0] for p in self.partials]))
-        idle = np.setdiff1d(touched, busy)
-        if len(idle):
-            held.append(self._gone(idle))
-        return pl.concat(held, how="diagonal_relaxed") if held else None
-
-    def _partial_rows(self, number: int, touched: Int64s) -> pl.DataFrame | None:
-        codes, start, events = self.partials[number].of_keys(touched)
-        if not len(codes):
-            return None
-        order, place = np.nonzero(events >= 0)
-        rows = self.store.get(events[order, place])
-        return rows.select(
-            *(name for name in rows.columns if name != "__id"),
-            pl.lit(number, pl.Int64).alias(PATTERN),
-            pl.Series(ORDER, order.astype(np.int64)),
-            pl.Series(PLACE, place.astype(np.int64)),
-            pl.Series(START, start[order]),
-        )
-
-    def _gone(self, idle: Int64s) -> pl.DataFrame:
-        keys = self.codes.frame(idle, self._key_schema)
-        height = len(idle)
-        return (
-            keys.with_columns(pl.Series(PLACE, [-1] * height, dtype=pl.Int64))
-            if self.keys
-            else pl.DataFrame({PLACE: pl.Series([-1] * height, dtype=pl.Int64)})
-        )
-
-    _key_schema: pl.Schema = pl.Schema()
-
-    def remember_types(self, schema: pl.Schema) -> None:
-        """Notes the types of the key columns, for keys that have no events left."""
-        self._key_schema = pl.Schema({key: schema[key] for key in self.keys})
+        held = [(number, item) for number, p in enumerate(self.partials) for item in p.held(touched)]
+        frames = [saved.rows_of(held, self.patterns, self.store, self.keys)] if held else []
+        if not full:
+            idle = np.setdiff1d(touched, np.array([item.code for _, item in held], dtype=np.int64))
+            if len(idle):
+                frames.append(saved.gone(self.codes.frame(idle, self._key_schema), len(idle)))
+        return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
     def restore(self, frames: Sequence[pl.DataFrame]) -> None:
         """Takes back what `changes` gave, oldest first: of each key the newest frame counts."""
-        numbered = [frame.with_columns(pl.lit(n, pl.Int64).alias("__frame")) for n, frame in enumerate(frames)]
-        rows = pl.concat(numbered, how="diagonal_relaxed")
-        newest = pl.col("__frame").max()
-        last = newest.over(self.keys) if self.keys else newest
-        rows = rows.filter((pl.col("__frame") == last) & (pl.col(PLACE) >= 0))
-        if not rows.height:
+        restored = saved.read(frames, self.patterns, self.store, self.keys)
+        if restored is None:
             return
-        rows = rows.sort(PATTERN, "__frame", ORDER, PLACE)
-        self.remember_types(rows.schema)
-        codes = self.codes.of(rows)
-        ids = self.store.add(rows.drop(PATTERN, ORDER, PLACE, START, "__frame"))
-        facts = rows.select(PATTERN, "__frame", ORDER, PLACE, START)
-        current: tuple[int, int, int] | None = None
-        held: list[int] = []
-        starts: dict[tuple[int, int, int], tuple[int, int, list[int]]] = {}
-        for row, (pattern, frame, order, _, start) in enumerate(facts.iter_rows()):
-            name = (pattern, frame, order)
-            if name != current:
-                current, held = name, []
-                starts[name] = (int(codes[row]), start, held)
-            held.append(int(ids[row]))
-        for (pattern, _, _), (code, start, events) in sorted(starts.items(), key=lambda item: (item[0][0], item[1][1])):
-            self.partials[pattern].put(code, start, events, len(self.codes))
+        self._key_schema = pl.Schema({key: restored.keys.schema[key] for key in self.keys})
+        codes = self.codes.of(restored.keys)
+        for number, item, last in restored.partials:
+            self.partials[number].put(item._replace(code=int(codes[item.code])), last, len(self.codes))
+
+
+def _in_order(frames: list[pl.DataFrame]) -> pl.DataFrame | None:
+    """By the time at which each match became certain, those that time alone completed first."""
+    if not frames:
+        return None
+    together = frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical_relaxed")
+    return together.sort(TIMESTAMP, TRIGGER, maintain_order=True).drop(TRIGGER)
+
+
+_WORTH_A_LOOK = 2_048

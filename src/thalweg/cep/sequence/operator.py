@@ -16,8 +16,8 @@ import polars as pl
 from thalweg.cep.pattern import Pattern
 from thalweg.cep.sequence.conditions import MASK, Conditions
 from thalweg.cep.sequence.engine import PatternEngine
-from thalweg.cep.sequence.kernel import kernel, sweeper
 from thalweg.cep.sequence.matches import match_schema
+from thalweg.cep.sequence.partials import warm_up
 from thalweg.streams.batch import (
     DEAD,
     KEY_GROUP,
@@ -35,9 +35,11 @@ from thalweg.streams.batch import (
 from thalweg.streams.engine.dead_letters import RowError, dead_letters
 from thalweg.streams.operator import Operator, State, StateDelta
 from thalweg.streams.state.key_groups import key_groups
+from thalweg.streams.state.key_groups import warm_up as warm_up_key_groups
 
 _CLOCK, _PARTIALS, _WAITING = "clock", "partials", "waiting@"
-_SEQUENCE = "__arrival"
+TIMEOUT = "timeout"
+"""The port of partial matches whose time has run out."""
 
 
 class Detect(Operator):
@@ -51,16 +53,19 @@ class Detect(Operator):
         conditions: Conditions,
         topics: Sequence[str] = (),
         on_match: Callable[[pl.DataFrame], None] | None = None,
+        on_timeout: Callable[[pl.DataFrame], None] | None = None,
+        *,
+        timeouts: bool = False,
     ) -> None:
         super().__init__(operator_id)
         self.conditions = conditions
         self.keys = list(keys)
         self.patterns = list(patterns)
-        self.engine = PatternEngine(patterns, conditions, keys)
+        self.engine = PatternEngine(patterns, conditions, keys, timeouts=timeouts or on_timeout is not None)
         self.topics = topics
         self.released = MIN_TIME
         self._saved = MIN_TIME
-        self._on_match = on_match
+        self._on_match, self._on_timeout = on_match, on_timeout
         self._waiting: dict[int, pl.DataFrame] = {}
         self._new: dict[int, pl.DataFrame] = {}
         self._durable: set[int] = set()
@@ -68,8 +73,8 @@ class Detect(Operator):
         self._batches = 0
 
     def warm_up(self) -> None:
-        kernel()
-        sweeper()
+        warm_up()
+        warm_up_key_groups()
 
     # -- events
 
@@ -119,14 +124,15 @@ class Detect(Operator):
         if watermark.event_time <= self.released:
             return
         self.released = watermark.event_time
-        ready = self._release()
-        if ready is not None:
-            for rows in self.engine.process(ready):
-                self.account.emitted += rows.height
-                if self._on_match is not None:
-                    self._on_match(rows)
-                yield Batch(rows)
-        self.engine.expire(self.released)
+        found = self.engine.advance(self._release(), self.released)
+        if found.matches is not None:
+            if self._on_match is not None:
+                self._on_match(found.matches)
+            yield Batch(found.matches)
+        if found.timed_out is not None:
+            if self._on_timeout is not None:
+                self._on_timeout(found.timed_out)
+            yield Batch(found.timed_out, TIMEOUT)
 
     def _release(self) -> pl.DataFrame | None:
         """The waiting events before the watermark, in order."""
@@ -147,8 +153,7 @@ class Detect(Operator):
         rows = ready[0] if len(ready) == 1 else pl.concat(ready, how="diagonal_relaxed")
         order = [name for name in (TIMESTAMP, PARTITION, OFFSET) if name in rows.columns]
         rows = rows.sort(order, maintain_order=True)
-        self.engine.remember_types(rows.schema)
-        return rows.drop([name for name in (WATERMARK, _SEQUENCE) if name in rows.columns])
+        return rows.drop(WATERMARK, strict=False)
 
     def _forget(self, number: int) -> None:
         del self._waiting[number]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from thalweg.cep.pattern import AfterMatch, Contiguity, Pattern
-from thalweg.cep.sequence.kernel import NONE, kernel, sweeper
-from thalweg.cep.sequence.slots import linear_steps
+from thalweg.cep.found import Held
+from thalweg.cep.pattern import AfterMatch, Contiguity, Pattern, Step
+from thalweg.cep.sequence.matches import MatchTable
 from thalweg.records import Int64s, UInt64s
+
+NONE = -1
 
 
 class PartialMatches:
@@ -18,20 +21,23 @@ class PartialMatches:
 
     Args:
         pattern: what to look for.
+        steps: its steps: a line.
         bits: for each step, the bit of its condition in the events' masks.
     """
 
-    def __init__(self, pattern: Pattern, bits: list[int]) -> None:
+    def __init__(self, pattern: Pattern, steps: Sequence[Step], bits: Sequence[int]) -> None:
         self.pattern = pattern
-        steps = linear_steps(pattern)
         places = [(step, number) for step in steps for number in range(step.quantifier.minimum)]
+        numbers = {name: number for number, name in enumerate(pattern.step_names)}
+        self._steps = np.array([numbers[step.name] for step, _ in places], dtype=np.int64)
         self.slots = len(places)
         by_step = dict(zip((step.name for step in steps), bits, strict=True))
         self._bits: UInt64s = np.array([1 << by_step[step.name] for step, _ in places], dtype=np.uint64)
         self._strict = np.array(
             [(step.quantifier.inner if number else step.contiguity) is Contiguity.STRICT for step, number in places]
         )
-        self.strict = bool(self._strict.any())
+        self._strict[0] = False  # nothing comes before the first event
+        self.every_event = bool(self._strict.any())
         self._head: Int64s = np.full(1, NONE, np.int64)
         self._tail: Int64s = np.full(1, NONE, np.int64)
         self._pool(256)
@@ -48,58 +54,60 @@ class PartialMatches:
         """How many partial matches there are."""
         return len(self._slot) - int(self._free[-1])
 
-    def advance(self, codes: Int64s, times: Int64s, masks: UInt64s, ids: Int64s, keys: int) -> npt.NDArray[np.int64]:
-        """Takes events in time order; returns the matches, one row of event ids each.
+    def advance(self, codes: Int64s, times: Int64s, masks: UInt64s, ids: Int64s, keys: int) -> MatchTable:
+        """Takes events in time order; returns the matches.
 
         Args:
             codes: the key's code of each event, below `keys`.
         """
         self._room(len(codes), keys)
-        codes, times, masks, ids = (np.array(a, order="C") for a in (codes, times, masks, ids))
+        codes, times, ids = (np.array(a, order="C") for a in (codes, times, ids))
+        masks = np.array(masks, order="C")
         within = self.pattern.within if self.pattern.within is not None else -1
         skip = self.pattern.after_match == AfterMatch.PAST_LAST
         out = np.empty((len(codes) + (0 if skip else self.alive + len(codes)), self.slots), np.int64)
-        found = kernel()(
+        found = _kernels().advance(
             codes, times, masks, ids, self._head, self._tail, self._after, self._slot, self._start, self._events,
             self._free, self._bits, self._strict, within, skip, out,
         )  # fmt: skip
-        matches: npt.NDArray[np.int64] = out[:found]
-        return matches
+        return MatchTable.of_slots(out[:found], self._steps)
 
     def expire(self, watermark: int) -> int:
         """Ends the partial matches that no event from `watermark` on can complete."""
         if self.pattern.within is None or not self.alive:
             return 0
         oldest = watermark - self.pattern.within + 1
-        return int(sweeper()(self._head, self._tail, self._after, self._start, self._free, oldest))
+        return int(_kernels().sweep(self._head, self._tail, self._after, self._start, self._free, oldest))
 
-    def keys_alive(self) -> npt.NDArray[np.bool_]:
-        """For each code, whether it has partial matches."""
-        alive: npt.NDArray[np.bool_] = self._head != NONE
+    def keys_alive(self, keys: int) -> npt.NDArray[np.bool_]:
+        """For each code below `keys`, whether it has partial matches."""
+        alive = np.zeros(keys, np.bool_)
+        known = min(keys, len(self._head))
+        alive[:known] = self._head[:known] != NONE
         return alive
 
-    def of_keys(self, codes: Int64s) -> tuple[Int64s, Int64s, npt.NDArray[np.int64]]:
-        """(code, start, event ids padded with -1) of the partial matches of these keys, oldest first per key."""
-        found: list[tuple[int, int]] = []
+    def held(self, codes: Int64s) -> list[Held]:
+        """The partial matches of these keys, for the state: oldest first per key. Their state is how many events they
+        have."""
+        found = []
         for code in codes.tolist():
             partial = int(self._head[code]) if code < len(self._head) else NONE
             while partial != NONE:
-                found.append((code, partial))
+                count = int(self._slot[partial])
+                ids = self._events[partial, :count].tolist()
+                found.append(Held(code, count, int(self._start[partial]), self._steps[:count].tolist(), ids))
                 partial = int(self._after[partial])
-        rows = np.array([partial for _, partial in found], dtype=np.int64)
-        events = self._events[rows].copy() if len(rows) else np.empty((0, self.slots), np.int64)
-        places = np.arange(self.slots)
-        events[places >= self._slot[rows][:, None]] = NONE
-        return np.array([code for code, _ in found], dtype=np.int64), self._start[rows], events
+        return found
 
-    def put(self, code: int, start: int, events: list[int], keys: int) -> None:
-        """Adds a partial match (after those that the key has)."""
+    def put(self, held: Held, last: int, keys: int) -> None:
+        """Takes back a partial match, after those that its key has."""
         self._room(1, keys)
+        code = held.code
         count = int(self._free[-1]) - 1
         self._free[-1] = count
         new = int(self._free[count])
-        self._after[new], self._slot[new], self._start[new] = NONE, len(events), start
-        self._events[new, : len(events)] = events
+        self._after[new], self._slot[new], self._start[new] = NONE, held.state, held.start
+        self._events[new, : held.state] = held.ids
         if self._tail[code] == NONE:
             self._head[code] = new
         else:
@@ -143,3 +151,14 @@ class PartialMatches:
 def _grown(array: Int64s, extra: int, value: int) -> Int64s:
     result: Any = np.concatenate([array, np.full(extra, value, np.int64)])
     return result  # type: ignore[no-any-return]
+
+
+def warm_up() -> None:
+    """Loads the kernels (or compiles them), so that the first event doesn't wait for it."""
+    _kernels()
+
+
+def _kernels() -> Any:
+    from thalweg.cep.sequence import _kernel
+
+    return _kernel

@@ -109,6 +109,7 @@ def _context(
         "outputs": outputs,
         "topics": topics,
         "key_columns": shapes[0].keys if shapes else (),
+        "ports_read": frozenset(edge.port for edge in plan.consumers[group.last]),
     }
     if isinstance(node, SourceNode) and len(plan.sources) > 1:
         extra["source_index"] = plan.sources.index(node)

@@ -1,0 +1,126 @@
+"""Partial matches in the state: frames out, partial matches back.
+
+One row per event that a partial match holds:
+
+=============  ===============================================================================
+key columns    the partial match's key
+`__pattern`    the pattern's id and fingerprint
+`__order`      which partial match of this frame
+`__place`      which of its events; -1 in the only row of a key that has no partial match left
+`__state`      the state it is in
+`__step`       the number of the step that took the event
+`__start`      the time of its first event, ms UTC
+`__event`      the event's id within the frame
+`__data`       whether the row has the event's own columns: an event that several partial matches hold is saved once
+=============  ===============================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from thalweg.cep.found import Held
+from thalweg.cep.pattern import Pattern
+from thalweg.cep.sequence.events import ID, EventStore
+from thalweg.streams.batch import TIMESTAMP
+
+PATTERN, ORDER, PLACE, STATE = "__pattern", "__order", "__place", "__state"
+STEP, START, EVENT, DATA = "__step", "__start", "__event", "__data"
+_OWN = (PATTERN, ORDER, PLACE, STATE, STEP, START, EVENT, DATA)
+_FRAME = "__frame"
+
+logger = logging.getLogger(__name__)
+
+
+def name_of(pattern: Pattern) -> str:
+    """By which a pattern's partial matches are found again: those of another structure can't be continued."""
+    return f"{pattern.id}@{pattern.fingerprint()}"
+
+
+def rows_of(
+    held: Sequence[tuple[int, Held]], patterns: Sequence[Pattern], store: EventStore, keys: Sequence[str]
+) -> pl.DataFrame:
+    """The rows of some partial matches; `held` has the number of each one's pattern."""
+    sizes = np.array([len(item.ids) for _, item in held])
+    ids = np.fromiter((event for _, item in held for event in item.ids), np.int64)
+    firsts = np.zeros(len(ids), np.bool_)
+    firsts[np.unique(ids, return_index=True)[1]] = True
+    events = store.get(ids).drop(ID)
+    once = pl.Series(firsts)
+    columns = [name if name in keys else pl.when(once).then(pl.col(name)).alias(name) for name in events.columns]
+    names = [name_of(pattern) for pattern in patterns]
+    order = np.repeat(np.arange(len(held)), sizes)
+    facts = {
+        PATTERN: pl.Series([names[number] for number, _ in held], dtype=pl.String).gather(order),
+        ORDER: order,
+        PLACE: np.concatenate([np.arange(size) for size in sizes]),
+        STATE: np.repeat(np.array([item.state for _, item in held], dtype=np.int64), sizes),
+        STEP: np.fromiter((step for _, item in held for step in item.steps), np.int64),
+        START: np.repeat(np.array([item.start for _, item in held], dtype=np.int64), sizes),
+        EVENT: ids,
+        DATA: firsts,
+    }
+    return events.select(columns).hstack(pl.DataFrame(facts))
+
+
+def gone(keys: pl.DataFrame, count: int) -> pl.DataFrame:
+    """The rows of keys that have no partial match left."""
+    places = pl.Series(PLACE, [-1], dtype=pl.Int64).new_from_index(0, count)
+    return keys.with_columns(places) if keys.width else pl.DataFrame([places])
+
+
+@dataclass(slots=True)
+class Restored:
+    """What the state gave back."""
+
+    keys: pl.DataFrame
+    """The key columns; partial matches name a row of it as their `code`."""
+    partials: list[tuple[int, Held, int]]
+    """(number of the pattern, partial match, time of its last event), oldest first."""
+
+
+def read(
+    frames: Sequence[pl.DataFrame], patterns: Sequence[Pattern], store: EventStore, keys: Sequence[str]
+) -> Restored | None:
+    """Reads frames of rows, oldest first, and puts their events into the store; None: nothing is held.
+
+    Partial matches of patterns that the program no longer has, or has in another structure, are left out with a
+    warning.
+    """
+    numbered = [frame.with_columns(pl.lit(n, pl.Int64).alias(_FRAME)) for n, frame in enumerate(frames)]
+    rows = pl.concat(numbered, how="diagonal_relaxed")
+    newest = pl.col(_FRAME).max().over(list(keys)) if keys else pl.col(_FRAME).max()
+    rows = rows.filter((pl.col(_FRAME) == newest) & (pl.col(PLACE) >= 0))
+    if not rows.height:
+        return None
+    rows = _with_ids(rows, store).sort(_FRAME, ORDER, PLACE)
+    numbers = {name_of(pattern): number for number, pattern in enumerate(patterns)}
+    unknown = rows.filter(~pl.col(PATTERN).is_in(list(numbers)))
+    if unknown.height:
+        count = unknown.select(_FRAME, ORDER).n_unique()
+        names = ", ".join(sorted({name.split("@")[0] for name in unknown.get_column(PATTERN).unique().to_list()}))
+        logger.warning("%d partial matches of patterns that changed are left out (%s)", count, names)
+    facts = rows.select(_FRAME, ORDER, PATTERN, STATE, STEP, START, ID, TIMESTAMP)
+    partials: dict[tuple[int, int], tuple[int, Held, int]] = {}
+    for place, (frame, order, name, state, step, start, event, time) in enumerate(facts.iter_rows()):
+        if name not in numbers:
+            continue
+        _, item, _ = partials.get((frame, order)) or (0, Held(place, state, start, [], []), 0)
+        item.steps.append(step)
+        item.ids.append(event)
+        partials[frame, order] = (numbers[name], item, time)
+    in_order = sorted(partials.values(), key=lambda partial: (partial[1].start, partial[1].ids[0]))
+    return Restored(rows.select(keys), in_order)
+
+
+def _with_ids(rows: pl.DataFrame, store: EventStore) -> pl.DataFrame:
+    """The rows with their events' new ids (`__id`), in the order of the old ones, and times."""
+    events = rows.filter(DATA).sort(_FRAME, EVENT)
+    ids = store.add(events.drop(*_OWN, _FRAME))
+    table = events.select(_FRAME, EVENT, TIMESTAMP).with_columns(pl.Series(ID, ids))
+    return rows.drop(TIMESTAMP).join(table, on=[_FRAME, EVENT], how="left")
