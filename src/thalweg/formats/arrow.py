@@ -89,6 +89,9 @@ class ArrowDecoder:
 class ArrowEncoder:
     """Writes a frame as one payload; a frame without rows gives none."""
 
+    packs_rows = True
+    """One payload holds many rows, so rows have no keys or times of their own."""
+
     def encode(self, frame: pl.DataFrame) -> EncodedRecords:
         """The frame as one Arrow IPC stream."""
         if frame.height == 0:

@@ -142,3 +142,25 @@ def test_a_signal_ends_the_job_after_a_last_commit(tmp_path: Path, number: signa
     calm = fill(tmp_path / "calm.db", 500)
     assert run_job(tmp_path / "calm.db").wait(60) == 0
     assert_frame_equal(results(log), results(calm), abs_tol=0, rel_tol=1e-9)
+
+
+def test_arrow_packs_rows_and_takes_no_keys(tmp_path):
+    from thalweg import App
+    from thalweg.connectors.sqlite_log import EmbeddedLog
+    from thalweg.errors import PlanError
+
+    log = EmbeddedLog(tmp_path / "log.db")
+    log.append("in", [{"k": "a", "ts": 1}, {"k": "b", "ts": 2}], key="k")
+    broker = f"sqlite:///{tmp_path / 'log.db'}"
+    schema = {"k": str, "ts": int}
+    packing = App("packing", broker=broker)
+    packing.stream("in", schema=schema, timestamp="ts").key_by("k").to("out", format="arrow")
+    packing.run(until_caught_up=True)
+    reading, got = App("reading", broker=broker), []
+    reading.stream("out", format="arrow").subscribe(lambda row: got.append(row.k))
+    reading.run(until_caught_up=True)
+    assert got == ["a", "b"]
+    refused = App("refused", broker=broker)
+    refused.stream("in", schema=schema, timestamp="ts").to("out", format="arrow", key="k")
+    with pytest.raises(PlanError, match="leave key out"):
+        refused.run(until_caught_up=True)
