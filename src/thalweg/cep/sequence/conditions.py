@@ -11,8 +11,9 @@ import polars as pl
 from thalweg.cep.general.automaton import takes_match
 from thalweg.cep.pattern import Element, Group, Pattern
 from thalweg.errors import ConfigurationError
-from thalweg.expressions import CompiledFunction, compile_function
+from thalweg.expressions import CompiledFunction
 from thalweg.records import UInt64s
+from thalweg.streams.plan.functions import compile_for
 
 MASK = "__mask"
 MOST = 64
@@ -23,6 +24,7 @@ class Conditions:
 
     Raises:
         ConfigurationError: more than 64 conditions, or one that can't be compiled.
+        PlanError: one reads a column that does not exist, or looks across rows.
     """
 
     def __init__(self, patterns: Sequence[Pattern], schema: pl.Schema | None) -> None:
@@ -30,7 +32,7 @@ class Conditions:
         places: dict[int, int] = {}
         for pattern in patterns:
             for condition in event_conditions(pattern.steps):
-                self._place(condition, places, schema)
+                self._place(condition, places, schema, f"pattern {pattern.id!r}")
         self._places = places
         if len(self.compiled) > MOST:
             raise ConfigurationError(f"{len(self.compiled)} different conditions in one detect(); at most {MOST}")
@@ -42,11 +44,14 @@ class Conditions:
         self._fast = pl.sum_horizontal(fast).cast(pl.UInt64) if fast else pl.lit(0, pl.UInt64)
         self._slow = [(bit, c) for bit, c in enumerate(self.compiled) if not c.vectorised]
 
-    def _place(self, condition: Any, places: dict[int, int], schema: pl.Schema | None) -> int:
-        if id(condition) not in places:
-            places[id(condition)] = len(self.compiled)
-            self.compiled.append(compile_function(condition, purpose="predicate", schema=schema))
-        return places[id(condition)]
+    def _place(self, condition: Any, places: dict[int, int], schema: pl.Schema | None, where: str) -> None:
+        if id(condition) in places:
+            return
+        compiled = compile_for(condition, "predicate", schema, where)
+        same = (place for place, other in enumerate(self.compiled) if _equal(compiled, other))
+        places[id(condition)] = place = next(same, len(self.compiled))
+        if place == len(self.compiled):
+            self.compiled.append(compiled)
 
     def bit_of(self, condition: Any) -> int:
         """The bit of one of the patterns' conditions on the event alone."""
@@ -95,3 +100,7 @@ def event_conditions(elements: Sequence[Element]) -> Iterator[Any]:
             yield element.condition
         if element.until is not None and not takes_match(element.until):
             yield element.until
+
+
+def _equal(one: CompiledFunction, other: CompiledFunction) -> bool:
+    return isinstance(one.exprs, pl.Expr) and isinstance(other.exprs, pl.Expr) and one.exprs.meta.eq(other.exprs)

@@ -22,7 +22,7 @@ from thalweg.cep.sequence.matches import TRIGGER, MatchTable, match_rows
 from thalweg.cep.sequence.partials import PartialMatches
 from thalweg.cep.sequence.slots import linear_steps
 from thalweg.expressions import Row, iter_rows
-from thalweg.records import Int64s, UInt64s
+from thalweg.records import Int64s
 from thalweg.streams.batch import TIMESTAMP
 
 Partials = PartialMatches | GeneralPartials
@@ -57,10 +57,10 @@ class PatternEngine:
         self.every_event = any(partials.every_event for partials in self.partials)
         """Whether events that no condition accepts matter: a strict step ends on any event of the key."""
         self._takes_any = any(isinstance(p, GeneralPartials) and p.takes_any for p in self.partials)
-        self._touched: set[int] = set()
+        self._touched = np.zeros(0, np.bool_)
+        """By key code: whether its partial matches may have changed since the last snapshot."""
         self._looked = 0
         self._look_at = _WORTH_A_LOOK
-        self._key_schema = pl.Schema()
 
     def _partials_of(self, pattern: Pattern, conditions: Conditions, timeouts: bool) -> Partials:
         steps = linear_steps(pattern)
@@ -84,13 +84,17 @@ class PatternEngine:
         return Results(_in_order(matches), _in_order(timed_out))
 
     def _process(self, rows: pl.DataFrame, matches: list[pl.DataFrame], timed_out: list[pl.DataFrame]) -> None:
-        codes = self.codes.of(rows)
-        times = rows.get_column(TIMESTAMP).to_numpy().astype(np.int64, copy=False)
         masks = rows.get_column(MASK).to_numpy().astype(np.uint64, copy=False)
+        useful = np.ones(rows.height, np.bool_) if self._takes_any else masks != 0
+        codes = self.codes.of(rows, useful)
+        if codes.min(initial=0) < 0:  # events that can't begin a match, of keys that have no partial match
+            known = codes >= 0
+            rows, codes, masks, useful = rows.filter(known), codes[known], masks[known], useful[known]
+        times = rows.get_column(TIMESTAMP).to_numpy().astype(np.int64, copy=False)
         events = rows.drop(MASK)
-        self._key_schema = pl.Schema({key: rows.schema[key] for key in self.keys})
-        ids = self._stored(events, masks)
-        self._touched.update(np.unique(codes).tolist())
+        ids = np.full(rows.height, -1, np.int64)
+        ids[useful] = self.store.add(events if useful.all() else events.filter(useful))
+        self._touch(codes)
         for number, partials in enumerate(self.partials):
             if isinstance(partials, PartialMatches):
                 table = partials.advance(codes, times, masks, ids, len(self.codes))
@@ -105,7 +109,7 @@ class PatternEngine:
         for number, partials in enumerate(self.partials):
             if isinstance(partials, GeneralPartials):
                 found = partials.expire(watermark)
-                self._touched.update(found.codes)
+                self._touch(np.array(found.codes, dtype=np.int64))
                 self._add(number, found.matches, matches)
                 self._add(number, found.timed_out, timed_out)
 
@@ -116,14 +120,11 @@ class PatternEngine:
     def _rows(self, number: int, table: MatchTable) -> pl.DataFrame:
         return match_rows(self.patterns[number], self.patterns, table, self.store, self.keys)
 
-    def _stored(self, events: pl.DataFrame, masks: UInt64s) -> Int64s:
-        """Ids of the events; only those that a match can hold are kept."""
-        if self._takes_any:
-            return self.store.add(events)
-        useful = masks != 0
-        ids = np.full(events.height, -1, np.int64)
-        ids[useful] = self.store.add(events if useful.all() else events.filter(pl.Series(useful)))
-        return ids
+    def _touch(self, codes: Int64s) -> None:
+        if len(self._touched) < len(self.codes):
+            more = max(len(self.codes), 2 * len(self._touched)) - len(self._touched)
+            self._touched = np.concatenate([self._touched, np.zeros(more, np.bool_)])
+        self._touched[codes] = True
 
     # -- what has ended
 
@@ -148,13 +149,14 @@ class PatternEngine:
         alive = np.zeros(len(self.codes), np.bool_)
         for partials in self.partials:
             alive |= partials.keys_alive(len(alive))
-        # The end of a key that changed since the last snapshot is still to be told to the next one.
-        alive[[code for code in self._touched if code < len(alive)]] = True
+        alive |= self._touched[: len(alive)]  # their end is still to be told to the next snapshot
         renumbered = self.codes.keep(alive)
         if renumbered is not None:
             for partials in self.partials:
                 partials.renumber(renumbered, len(self.codes))
-            self._touched = {int(renumbered[code]) for code in self._touched}
+            touched = renumbered[np.flatnonzero(self._touched)]
+            self._touched = np.zeros(len(self.codes), np.bool_)
+            self._touched[touched] = True
 
     def _referenced(self) -> Int64s:
         return np.unique(np.concatenate([p.referenced() for p in self.partials]))
@@ -171,16 +173,16 @@ class PatternEngine:
 
         See `saved` for the form.
         """
-        touched = np.array(sorted(range(len(self.codes)) if full else self._touched), dtype=np.int64)
-        self._touched = set()
-        if not len(touched) or len(self._key_schema) != len(self.keys):
+        touched = np.arange(len(self.codes)) if full else np.flatnonzero(self._touched)
+        self._touched = np.zeros(len(self.codes), np.bool_)
+        if not len(touched):
             return None
         held = [(number, item) for number, p in enumerate(self.partials) for item in p.held(touched)]
         frames = [saved.rows_of(held, self.patterns, self.store, self.keys)] if held else []
         if not full:
             idle = np.setdiff1d(touched, np.array([item.code for _, item in held], dtype=np.int64))
             if len(idle):
-                frames.append(saved.gone(self.codes.frame(idle, self._key_schema), len(idle)))
+                frames.append(saved.gone(self.codes.values()[idle] if self.keys else pl.DataFrame(), len(idle)))
         return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
     def restore(self, frames: Sequence[pl.DataFrame]) -> None:
@@ -188,7 +190,6 @@ class PatternEngine:
         restored = saved.read(frames, self.patterns, self.store, self.keys)
         if restored is None:
             return
-        self._key_schema = pl.Schema({key: restored.keys.schema[key] for key in self.keys})
         codes = self.codes.of(restored.keys)
         for number, item, last in restored.partials:
             self.partials[number].put(item._replace(code=int(codes[item.code])), last, len(self.codes))

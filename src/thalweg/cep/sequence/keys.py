@@ -1,4 +1,4 @@
-"""Keys as small numbers: what the kernel indexes its arrays by."""
+"""Keys as small numbers: what the engines index their arrays by."""
 
 from __future__ import annotations
 
@@ -6,64 +6,115 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from thalweg.records import Int64s
+from thalweg.streams.state.runs import compact_strings
+from thalweg.streams.state.session_index import identities
 
-CODE = "__code"
+Booleans = npt.NDArray[np.bool_]
 
 
 class KeyCodes:
-    """Gives each key value a code; codes are given anew when most keys are gone, so that idle keys leave nothing."""
+    """Gives each key a code; codes are given anew when most keys are gone, so that idle keys leave nothing.
+
+    A key is known by two 64-bit hashes of different seeds, in memory only: two of a billion keys coincide with a
+    probability of 1e-21. Cost: one probe per row.
+    """
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.columns = list(columns)
-        self._codes: dict[Any, int] = {}
+        self._values: pl.DataFrame | None = None
+        """The key columns; row i has code i."""
+        self._new: list[pl.DataFrame] = []
+        """Rows that come after those of `_values`."""
+        self._count = 0
+        self._table(1024)
 
     def __len__(self) -> int:
-        return max(len(self._codes), 1)
+        return self._count if self.columns else 1
 
-    def of(self, rows: pl.DataFrame) -> Int64s:
-        """The code of each row's key. Cost: one dictionary look-up per distinct key of the batch."""
+    def _table(self, size: int) -> None:
+        self._first, self._second = np.zeros(size, dtype=np.uint64), np.zeros(size, dtype=np.uint64)
+        self._code: Int64s = np.full(size, -1, dtype=np.int64)
+
+    def of(self, rows: pl.DataFrame, adds: Booleans | None = None) -> Int64s:
+        """The code of each row's key; -1 for keys that are not known.
+
+        Args:
+            adds: rows whose key becomes known; None: all.
+        """
         if not self.columns:
             return np.zeros(rows.height, np.int64)
-        distinct = rows.select(self.columns).unique(maintain_order=True)
-        known = self._codes
-        codes = [known.setdefault(key, len(known)) for key in _values(distinct)]
-        table = distinct.with_columns(pl.Series(CODE, codes, dtype=pl.Int64))
-        joined = rows.select(self.columns).join(
-            table, on=self.columns, how="left", nulls_equal=True, maintain_order="left"
+        keys = self._fitted(rows.select(self.columns))
+        adds = np.ones(rows.height, np.bool_) if adds is None else adds
+        self._make_room(int(adds.sum()))
+        codes, created = np.empty(rows.height, np.int64), np.empty(rows.height, np.int64)
+        first, second = identities(keys, rows.height)
+        count = _kernels().look_up(
+            self._first, self._second, self._code, first, second, adds, self._count, codes, created
         )
-        return joined.get_column(CODE).to_numpy().astype(np.int64, copy=False)
+        if count:
+            self._new.append(compact_strings(keys[created[:count]]))
+            self._count += count
+        return codes
 
-    def frame(self, codes: Int64s, schema: pl.Schema) -> pl.DataFrame:
-        """The key columns of these codes, in their order."""
-        if not self.columns:
-            return pl.DataFrame({})
-        wanted = set(codes.tolist())
-        values = {code: key for key, code in self._codes.items() if code in wanted}
-        keys = [values[code] if len(self.columns) > 1 else (values[code],) for code in codes.tolist()]
-        return pl.DataFrame(keys, schema={name: schema[name] for name in self.columns}, orient="row")
+    def values(self) -> pl.DataFrame:
+        """The key columns of all codes, in the order of codes."""
+        parts = [] if self._values is None else [self._values]
+        self._values = pl.concat([*parts, *self._new], rechunk=True) if self._new or parts else pl.DataFrame()
+        self._new = []
+        return self._values
 
-    def keep(self, alive: np.ndarray[Any, np.dtype[np.bool_]]) -> Int64s | None:
+    def keep(self, alive: Booleans) -> Int64s | None:
         """Forgets the keys that are not alive; returns the new code of each old one (-1: gone).
 
         None, and nothing is done, while fewer than half of the keys are gone: so a key costs its share once.
         """
-        total = len(self._codes)
-        if not self.columns or total < _WORTH_IT or 2 * int(alive[:total].sum()) > total:
+        if not self.columns or self._count < _WORTH_IT or 2 * int(alive.sum()) > self._count:
             return None
-        new = np.full(total, -1, np.int64)
-        codes: dict[Any, int] = {}
-        for key, code in self._codes.items():
-            if alive[code]:
-                new[code] = codes[key] = len(codes)
-        self._codes = codes
+        new = np.full(self._count, -1, np.int64)
+        kept = np.flatnonzero(alive)
+        new[kept] = np.arange(len(kept))
+        self._rebuild(compact_strings(self.values()[kept]))
         return new
+
+    def _fitted(self, keys: pl.DataFrame) -> pl.DataFrame:
+        """The key columns in the types known so far; types widen where they must, and then all hashes change."""
+        known = self._values if self._values is not None else self._new[0] if self._new else None
+        if known is None or known.schema == keys.schema:
+            return keys
+        values = self.values()
+        wider = pl.concat([values.clear(), keys.clear()], how="vertical_relaxed").schema
+        if values.schema != wider:
+            self._rebuild(values.cast(wider))  # type: ignore[arg-type]
+        return keys.cast(wider)  # type: ignore[arg-type]
+
+    def _rebuild(self, values: pl.DataFrame) -> None:
+        self._values, self._new, self._count = values, [], 0
+        self._table(1024)
+        self._make_room(values.height)
+        first, second = identities(values, values.height)
+        codes, created = np.empty(values.height, np.int64), np.empty(values.height, np.int64)
+        adds = np.ones(values.height, np.bool_)
+        self._count = _kernels().look_up(self._first, self._second, self._code, first, second, adds, 0, codes, created)
+
+    def _make_room(self, more: int) -> None:
+        size = len(self._code)
+        if 2 * (self._count + more) <= size:
+            return
+        while 2 * (self._count + more) > size:
+            size *= 2
+        old = self._first, self._second, self._code
+        self._table(size)
+        _kernels().move(*old, self._first, self._second, self._code)
 
 
 _WORTH_IT = 1_024
 
 
-def _values(frame: pl.DataFrame) -> list[Any]:
-    return frame.to_series().to_list() if frame.width == 1 else frame.rows()
+def _kernels() -> Any:
+    from thalweg.cep.sequence import _keys
+
+    return _keys

@@ -9,6 +9,7 @@ State: waiting events (a frame per batch), the partial matches of the keys that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -18,23 +19,25 @@ from thalweg.cep.sequence.conditions import MASK, Conditions
 from thalweg.cep.sequence.engine import PatternEngine
 from thalweg.cep.sequence.matches import match_schema
 from thalweg.cep.sequence.partials import warm_up
+from thalweg.records import Int64s
 from thalweg.streams.batch import (
     DEAD,
+    INGESTED,
     KEY_GROUP,
     LATE,
-    LATE_WINDOW_END,
     LATENESS,
     MIN_TIME,
     OFFSET,
     PARTITION,
+    SOURCE,
     TIMESTAMP,
     WATERMARK,
     Batch,
     Watermark,
 )
-from thalweg.streams.engine.dead_letters import RowError, dead_letters
+from thalweg.streams.engine.dead_letters import dead_letters, row_error
 from thalweg.streams.operator import Operator, State, StateDelta
-from thalweg.streams.state.key_groups import key_groups
+from thalweg.streams.state.key_groups import KEY_GROUPS, key_groups
 from thalweg.streams.state.key_groups import warm_up as warm_up_key_groups
 
 _CLOCK, _PARTIALS, _WAITING = "clock", "partials", "waiting@"
@@ -67,6 +70,8 @@ class Detect(Operator):
         self._saved = MIN_TIME
         self._on_match, self._on_timeout = on_match, on_timeout
         self._waiting: dict[int, pl.DataFrame] = {}
+        self._spans: dict[int, tuple[int, int]] = {}
+        """The first and last event time of each waiting frame."""
         self._new: dict[int, pl.DataFrame] = {}
         self._durable: set[int] = set()
         self._drops: list[int] = []
@@ -81,44 +86,44 @@ class Detect(Operator):
     def on_batch(self, batch: Batch, port: int = 0) -> Iterator[Batch]:
         frame = batch.frame
         self.account.received += frame.height
-        late = self._late(frame)
-        if late is not None:
-            yield late
-            frame = frame.filter(self._in_time(frame))
+        behind = self._behind(frame)
+        if behind.max(initial=0) > 0:
+            late = behind > 0
+            yield self._late(frame.filter(late), behind[late])
+            frame = frame.filter(~late)
         if not frame.height:
             return
         masks, failed = self.conditions.masks(frame)
+        matters = np.ones(len(masks), np.bool_) if self.engine.every_event else masks != 0
         if failed:
-            errors: list[RowError] = [(row, type(e).__name__, str(e), {}) for row, e in sorted(failed.items())]
+            errors = [row_error(row, error) for row, error in sorted(failed.items())]
             self.account.dead += len(errors)
             yield Batch(dead_letters(frame, errors, self.id, self.topics), DEAD)
-        matters = np.ones(len(masks), np.bool_) if self.engine.every_event else masks != 0
-        matters[list(failed)] = False
+            matters[list(failed)] = False
         kept = int(matters.sum())
         self.account.absorbed += kept
         self.account.filtered += frame.height - kept - len(failed)
         if kept:
-            self._wait(frame.with_columns(pl.Series(MASK, masks)).filter(pl.Series(matters)))
+            rows = frame.with_columns(pl.Series(MASK, masks)).drop(WATERMARK, INGESTED, strict=False)
+            self._wait(rows if kept == rows.height else rows.filter(matters))
 
-    def _boundary(self, frame: pl.DataFrame) -> pl.Expr:
-        """The time before which a row is late: its own partition's watermark, never less than what was let go."""
-        released = pl.lit(self.released, pl.Int64)
-        return pl.max_horizontal(WATERMARK, released) if WATERMARK in frame.columns else released
+    def _behind(self, frame: pl.DataFrame) -> Int64s:
+        """How far each row is behind its own partition's watermark, or the operator's where that went on without it."""
+        boundary: Int64s | int = self.released
+        if WATERMARK in frame.columns:
+            boundary = np.maximum(frame.get_column(WATERMARK).to_numpy(), self.released)
+        behind: Int64s = boundary - frame.get_column(TIMESTAMP).to_numpy()
+        return behind
 
-    def _in_time(self, frame: pl.DataFrame) -> pl.Expr:
-        return pl.col(TIMESTAMP) >= self._boundary(frame)
-
-    def _late(self, frame: pl.DataFrame) -> Batch | None:
-        late = frame.filter(~self._in_time(frame))
-        if not late.height:
-            return None
-        self.account.late += late.height
-        lateness = (self._boundary(frame) - pl.col(TIMESTAMP)).alias(LATENESS)
-        return Batch(late.with_columns(pl.col(TIMESTAMP).alias(LATE_WINDOW_END), lateness), LATE)
+    def _late(self, rows: pl.DataFrame, behind: Int64s) -> Batch:
+        self.account.late += rows.height
+        return Batch(rows.with_columns(pl.Series(LATENESS, behind)), LATE)
 
     def _wait(self, rows: pl.DataFrame) -> None:
         self._batches += 1
         self._waiting[self._batches] = self._new[self._batches] = rows
+        times = rows.get_column(TIMESTAMP)
+        self._spans[self._batches] = cast(int, times.min()), cast(int, times.max())
 
     def on_watermark(self, watermark: Watermark) -> Iterator[Batch]:
         if watermark.event_time <= self.released:
@@ -137,26 +142,28 @@ class Detect(Operator):
     def _release(self) -> pl.DataFrame | None:
         """The waiting events before the watermark, in order."""
         ready = []
-        for number, rows in list(self._waiting.items()):
-            due = rows.filter(pl.col(TIMESTAMP) < self.released)
-            if not due.height:
+        for number, (first, last) in list(self._spans.items()):
+            if first >= self.released:
                 continue
-            ready.append(due)
-            if due.height == rows.height:
+            rows = self._waiting[number]
+            if last < self.released:
+                ready.append(rows)
                 self._forget(number)
-            else:
-                self._waiting[number] = rows.filter(pl.col(TIMESTAMP) >= self.released)
-                if number in self._new:
-                    self._new[number] = self._waiting[number]
+                continue
+            due = (rows.get_column(TIMESTAMP) < self.released).to_numpy()
+            ready.append(rows.filter(due))
+            rest = self._waiting[number] = rows.filter(~due)
+            self._spans[number] = cast(int, rest.get_column(TIMESTAMP).min()), last
+            if number in self._new:
+                self._new[number] = rest
         if not ready:
             return None
         rows = ready[0] if len(ready) == 1 else pl.concat(ready, how="diagonal_relaxed")
-        order = [name for name in (TIMESTAMP, PARTITION, OFFSET) if name in rows.columns]
-        rows = rows.sort(order, maintain_order=True)
-        return rows.drop(WATERMARK, strict=False)
+        order = [name for name in (TIMESTAMP, SOURCE, PARTITION, OFFSET) if name in rows.columns]
+        return rows.sort(order, maintain_order=True)
 
     def _forget(self, number: int) -> None:
-        del self._waiting[number]
+        del self._waiting[number], self._spans[number]
         self._new.pop(number, None)
         if number in self._durable:
             self._durable.discard(number)
@@ -165,9 +172,10 @@ class Detect(Operator):
     # -- state
 
     def snapshot(self, *, full: bool = False) -> StateDelta:
-        puts = [(f"{_WAITING}{n}", self._grouped(f)) for n, f in (self._waiting if full else self._new).items()]
+        waiting = self._waiting if full else self._new
+        puts = [(f"{_WAITING}{n}", self._grouped(rows.drop(MASK))) for n, rows in waiting.items()]
         drops = [] if full else [f"{_WAITING}{number}" for number in self._drops]
-        self._durable.update(self._waiting if full else self._new)
+        self._durable.update(waiting)
         self._new, self._drops = {}, []
         partials = self.engine.changes(full=full)
         if partials is not None:
@@ -176,12 +184,9 @@ class Detect(Operator):
             if not full:
                 drops.append(_CLOCK)
             self._saved = self.released
-            clock = {
-                KEY_GROUP: pl.Series([0], dtype=pl.UInt16),
-                "released": [self.released],
-                "batches": [self._batches],
-            }
-            puts.append((_CLOCK, pl.DataFrame(clock)))
+            groups = pl.int_range(KEY_GROUPS, dtype=pl.UInt16, eager=True).alias(KEY_GROUP)
+            clock = groups.to_frame().with_columns(released=pl.lit(self.released), batches=pl.lit(self._batches))
+            puts.append((_CLOCK, clock))
         return StateDelta(drops=drops, puts=puts, full=full)
 
     def _grouped(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -190,20 +195,33 @@ class Detect(Operator):
         return frame.with_columns(key_groups(frame, self.keys))
 
     def restore(self, state: State) -> None:
-        for frame in state.get(_CLOCK, ()):
-            self.released = max(self.released, *frame["released"].to_list())
-            self._batches = max(self._batches, *frame["batches"].to_list())
-        self._saved = self.released
+        # Key groups that come from several workers may have been let go to different times.
+        clocks = [frame.select(KEY_GROUP, "released", "batches") for frame in state.get(_CLOCK, ())]
+        if clocks:
+            clock = pl.concat(clocks).group_by(KEY_GROUP).max()
+            self.released = self._saved = cast(int, clock.get_column("released").min())
+            self._batches = cast(int, clock.get_column("batches").max())
         for name, frames in state.items():
-            if name.startswith(_WAITING):
+            if clocks and name.startswith(_WAITING):
                 number = int(name.removeprefix(_WAITING))
-                rows = pl.concat(frames, how="diagonal_relaxed").drop(KEY_GROUP)
-                rows = rows.filter(pl.col(TIMESTAMP) >= self.released)
                 self._durable.add(number)
-                self._waiting[number] = rows
+                self._wait_again(number, pl.concat(frames, how="diagonal_relaxed"), clock)
         partials = [frame.drop(KEY_GROUP) for frame in state.get(_PARTIALS, ()) if frame.height]
         if partials:
             self.engine.restore(partials)
+
+    def _wait_again(self, number: int, rows: pl.DataFrame, clock: pl.DataFrame) -> None:
+        """Takes back waiting events, those that were not let go; their conditions are asked anew."""
+        rows = rows.join(clock, on=KEY_GROUP, how="left", maintain_order="left")
+        rows = rows.filter(pl.col(TIMESTAMP) >= pl.col("released")).drop(KEY_GROUP, "released", "batches")
+        if not rows.height:
+            self._drops.append(number)
+            self._durable.discard(number)
+            return
+        masks, _ = self.conditions.masks(rows)
+        self._waiting[number] = rows.with_columns(pl.Series(MASK, masks))
+        times = rows.get_column(TIMESTAMP)
+        self._spans[number] = cast(int, times.min()), cast(int, times.max())
 
     def match_schema(self, events: pl.Schema) -> pl.Schema:
         """The columns of its matches."""

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from thalweg.cep.found import Held
 from thalweg.cep.pattern import AfterMatch, Contiguity, Pattern, Step
+from thalweg.cep.sequence.keys import KeyCodes
 from thalweg.cep.sequence.matches import MatchTable
 from thalweg.records import Int64s, UInt64s
 
@@ -156,6 +158,8 @@ def _grown(array: Int64s, extra: int, value: int) -> Int64s:
 def warm_up() -> None:
     """Loads the kernels (or compiles them), so that the first event doesn't wait for it."""
     _kernels()
+    codes = KeyCodes(["key"])
+    codes.of(pl.DataFrame({"key": list(range(2000))}))
 
 
 def _kernels() -> Any:
