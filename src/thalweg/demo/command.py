@@ -63,14 +63,11 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _remove(data: Path) -> None:
-    for name in (data, alert_store(data)):
+    from thalweg.demo.job import alert_stores
+
+    for name in (data, *alert_stores(data)):
         for suffix in ("", "-wal", "-shm"):
             Path(f"{name}{suffix}").unlink(missing_ok=True)
-
-
-def alert_store(data: Path) -> Path:
-    """Where the alerts of a log are kept: beside it."""
-    return data.with_name(f"{data.stem}-alerts.db")
 
 
 class Demo:
@@ -96,7 +93,7 @@ class Demo:
         self._seconds = seconds
         self._feed = Feed(data, Traffic(seed, rate), Burst(BURST_SECONDS) if burst else None, at if burst else None)
         self._board = Board(self._feed.score)
-        self._job = job.build(data, alert_store(data), self._board, threshold)
+        self._job = job.build(data, self._board, threshold)
         self._gatherer = Gatherer(self._job.app, self._board, self._feed, data, threshold, seconds)
         self._error: BaseException | None = None
         self._stop = threading.Event()

@@ -85,12 +85,16 @@ class Job:
         self.watched.close()
 
 
-def build(file: Path, alert_store: Path, board: Board, threshold: float) -> Job:
+def alert_stores(file: Path) -> tuple[Path, Path]:
+    """Where the alerts of a log are kept: beside it."""
+    return file.with_name(f"{file.stem}-fraud-alerts.db"), file.with_name(f"{file.stem}-cpu-alerts.db")
+
+
+def build(file: Path, board: Board, threshold: float) -> Job:
     """The whole job.
 
     Args:
-        file: the embedded log.
-        alert_store: where alerts are kept.
+        file: the embedded log; the alerts are kept beside it.
         board: gets the results.
         threshold: percent of one core, averaged over a second, that raises an alert.
     """
@@ -103,7 +107,7 @@ def build(file: Path, alert_store: Path, board: Board, threshold: float) -> Job:
         retention_bytes=KEEP_BYTES,
         on_trimmed="skip",  # after a long pause events are gone that the job had not read: it goes on without them
     )
-    watched = Watch(board, f"sqlite:///{alert_store}")
+    watched = Watch(board, alert_stores(file))
     watched.cores(vitals(app, board), threshold)
     watched.payments(payments(app, board))
     watched.requests(requests(app, board))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from thalweg import DataStream
@@ -73,12 +74,13 @@ class Watch:
 
     Args:
         board: told of everything.
-        alert_store: URL of the store of the alerts.
+        stores: where the alerts of the fraud rule and of the CPU rule are kept. Two, as each manager delivers what its
+            store owes.
     """
 
-    def __init__(self, board: Board, alert_store: str) -> None:
+    def __init__(self, board: Board, stores: tuple[Path, Path]) -> None:
         self._board = board
-        self._fraud, self._cpu = AlertManager(alert_store), AlertManager(alert_store)
+        self._fraud, self._cpu = (AlertManager(f"sqlite:///{store}") for store in stores)
         for manager in (self._fraud, self._cpu):
             manager.add_channel("screen", Screen(board))
         self._fraud.add_rule(FRAUD)

@@ -47,7 +47,7 @@ class Rig:
 
     def run(self) -> int:
         """Runs the job to the end of the log; returns the watermark of the traffic."""
-        built = job.build(self.file, self.file.with_name("alerts.db"), self.board, 90.0)
+        built = job.build(self.file, self.board, 90.0)
         built.app.run(until_caught_up=True)
         built.close()
         status = built.app.status()
@@ -91,7 +91,8 @@ def test_a_stop_loses_and_repeats_nothing(rig: Rig, tmp_path: Path) -> None:
     at_once.run()
     order = ["pattern", "match_end"]
     for topic, by in (("matches", order), ("requests-by-route", ["route", "window_start"])):
-        assert rig.log.read(topic).sort(by).equals(at_once.log.read(topic).sort(by))
+        one, other = (r.log.read(topic).sort(by) for r in (rig, at_once))
+        assert one.equals(other.select(one.columns)), topic
     at_once.log.close()
 
 
