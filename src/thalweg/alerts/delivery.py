@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
 
 from thalweg.alerts.channels.base import Channel, DeliveryError
 from thalweg.alerts.store import Notification, SqliteStore
+from thalweg.errors import ConnectorError
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +73,14 @@ class Delivery:
             while True:
                 self._wake.clear()
                 ending = self._stopping
-                self.send_due()
+                try:
+                    self.send_due()
+                except (ConnectorError, sqlite3.Error) as error:
+                    # A store that is locked or full for a while must not end delivery for good.
+                    logger.error("alert delivery: %s; trying again", error)
+                    if not ending:
+                        self._wake.wait(IDLE)
+                        continue
                 if ending:
                     return
                 self._wake.wait(self._pause())

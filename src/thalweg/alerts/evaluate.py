@@ -67,6 +67,8 @@ def plain(value: Any) -> Any:
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value)  # beyond what JSON readers and the store can hold
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return value.hex() if isinstance(value, bytes) else str(value)

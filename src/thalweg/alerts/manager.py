@@ -121,7 +121,8 @@ class AlertManager:
             source: names the stream, for the ids of alerts.
 
         Returns:
-            (row, alert) for each match that was not stored before, and the rows on which a condition raised.
+            (row, alert) for each match, as it was first decided where it is stored already (a replay gives the same
+            rows again, but stores and tells nothing), and the rows on which a condition raised.
         """
         self.start()
         hits, failed = self._rule_set(frame).hits(frame)
@@ -129,12 +130,20 @@ class AlertManager:
             return [], failed
         made = self._alerts(frame, hits, keys, source, origin)
         known = self.store.known(alert.id for _, alert in made)
-        fresh = [(row, alert) for row, alert in made if alert.id not in known]
-        decided = self._decide(fresh)
-        if decided:
-            self.store.add([alert for _, alert in decided], {r.id: r.notification_channels for r in self.rules})
+        fresh = self._decide([(row, alert) for row, alert in made if alert.id not in known])
+        if fresh:
+            self.store.add([alert for _, alert in fresh], {r.id: r.notification_channels for r in self.rules})
             self._delivery.wake()
-        return decided, failed
+        decided = {alert.id: alert for _, alert in fresh}
+        for _, alert in made:
+            if alert.id in known:
+                reason = known[alert.id]
+                status = Status.TRIGGERED if reason is None else Status.SUPPRESSED
+                decided[alert.id] = replace(alert, status=status, reason=reason)
+        first: dict[str, int] = {}
+        for row, alert in made:
+            first.setdefault(alert.id, row)
+        return [(row, decided[id]) for id, row in first.items()], failed
 
     def _rule_set(self, frame: pl.DataFrame) -> RuleSet:
         schema = pl.Schema({name: dtype for name, dtype in frame.schema.items() if name not in RESERVED})
@@ -259,7 +268,9 @@ def _identity(
     if origin:
         place: object = origin
     elif origin is None:
-        place = (source, row.get(PARTITION), row.get(OFFSET))
+        # One record can become several rows, and a union has the same offsets twice: what it says tells them apart.
+        said = msgspec.json.encode(event, order="sorted").decode()
+        place = (source, row.get(PARTITION), row.get(OFFSET), row[TIMESTAMP], said)
     else:
         place = (source, row[TIMESTAMP], msgspec.json.encode(event, order="sorted").decode())
     return hashlib.sha256(repr((rule.id, fingerprint, place)).encode()).hexdigest()[:32]

@@ -119,15 +119,15 @@ class SqliteStore:
 
     # -- alerts
 
-    def known(self, ids: Iterable[str]) -> set[str]:
-        """Those of the ids that are stored already."""
+    def known(self, ids: Iterable[str]) -> dict[str, str | None]:
+        """Those of the ids that are stored already, each with why it was suppressed (None: it was not)."""
         wanted = list(ids)
-        found: set[str] = set()
+        found: dict[str, str | None] = {}
         with self._lock:
             for start in range(0, len(wanted), 500):
                 part = wanted[start : start + 500]
                 marks = ",".join("?" * len(part))
-                found.update(row[0] for row in self._db.execute(f"SELECT id FROM alerts WHERE id IN ({marks})", part))
+                found.update(self._db.execute(f"SELECT id, reason FROM alerts WHERE id IN ({marks})", part).fetchall())
         return found
 
     def fired(self, fingerprint: str, since: int, until: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,6 +15,8 @@ from thalweg.alerts.channels.base import DeliveryError
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
 
+LONGEST_WAIT = 86_400.0
+"""Seconds: what a `Retry-After` may ask for at most."""
 _TRY_AGAIN = frozenset({408, 425, 429})
 
 
@@ -74,7 +77,8 @@ def retry_after(value: str | None) -> float | None:
     if value is None:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return min(max(0.0, seconds), LONGEST_WAIT) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:

@@ -1,0 +1,101 @@
+"""Alerts by event time: suppression, replay, hostile values, channels that fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from thalweg.alerts import Alert, AlertManager, AlertRule, TimeBasedSuppression
+from thalweg.alerts.channels.webhook import retry_after
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def send(self, alert: Alert, key: str) -> None:
+        self.keys.append(key)
+
+    def close(self) -> None:
+        pass
+
+
+class Broken(Kept):
+    def send(self, alert: Alert, key: str) -> None:
+        raise RuntimeError("broken")
+
+
+def manager(url: str = "sqlite://", channels: tuple[str, ...] = ("kept",)) -> tuple[AlertManager, Kept]:
+    alerts, kept = AlertManager(url, clock=lambda: 0, deliver=False), Kept()
+    alerts.add_channel("kept", kept)
+    alerts.add_channel("broken", Broken())
+    rule = AlertRule(id="cpu", name="CPU", condition=pl.col("cpu") > 90, notification_channels=channels, by=["host"],
+                     suppression_rules=[TimeBasedSuppression(100)])  # fmt: skip
+    alerts.add_rule(rule)
+    return alerts, kept
+
+
+def frame(*events: tuple[str, int], first: int = 0) -> pl.DataFrame:
+    rows = [{"host": h, "cpu": 97, "__ts": t, "__partition": 0, "__offset": first + n}
+            for n, (h, t) in enumerate(events)]  # fmt: skip
+    return pl.DataFrame(rows)
+
+
+def statuses(alerts: AlertManager, rows: pl.DataFrame) -> list[str]:
+    return [str(alert.status) for _, alert in alerts.process_frame(rows)[0]]
+
+
+def test_suppression_is_by_event_time_and_fingerprint():
+    alerts, _ = manager()
+    rows = frame(("a", 50), ("a", 0), ("b", 50), ("a", 99), ("a", 100))
+    assert statuses(alerts, rows) == ["suppressed", "triggered", "triggered", "suppressed", "triggered"]
+
+
+def test_suppression_outlives_the_process(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'alerts.db'}"
+    first, _ = manager(url)
+    assert statuses(first, frame(("a", 0))) == ["triggered"]
+    first.close()
+    again, _ = manager(url)
+    assert statuses(again, frame(("a", 99), ("a", 100), first=1)) == ["suppressed", "triggered"]
+
+
+def test_a_replay_gives_the_same_rows_and_tells_nothing_twice():
+    alerts, kept = manager()
+    rows = frame(("a", 0), ("a", 1), ("b", 0))
+    first = [(row, a.id, a.status, a.reason) for row, a in alerts.process_frame(rows)[0]]
+    assert alerts.deliver_due() == 2
+    assert [(row, a.id, a.status, a.reason) for row, a in alerts.process_frame(rows)[0]] == first
+    assert alerts.deliver_due() == 0
+    assert len(kept.keys) == len(set(kept.keys)) == 2
+    assert len(alerts.list()) == 3
+
+
+def test_rows_of_one_record_that_say_different_things_are_different_alerts():
+    alerts, _ = manager()
+    rows = frame(("a", 0), ("a", 500)).with_columns(pl.lit(0).alias("__offset"))
+    assert statuses(alerts, rows) == ["triggered", "triggered"]
+
+
+def test_a_broken_channel_does_not_keep_others_back():
+    alerts, kept = manager(channels=("broken", "kept"))
+    alerts.process_frame(frame(("a", 0)))
+    assert alerts.deliver_due() == 1
+    assert len(kept.keys) == 1
+    [pending] = [n for n in alerts.notifications() if n.state == "pending"]
+    assert (pending.channel, pending.attempts, pending.error) == ("broken", 1, "RuntimeError: broken")
+
+
+def test_values_that_json_does_not_have_are_stored():
+    alerts, _ = manager()
+    rows = frame(("a", 0)).with_columns(pl.lit(float("nan")).alias("x"), pl.lit(b"\xff").alias("y"),
+                                        pl.lit(2**100, pl.Int128).alias("z"))  # fmt: skip
+    alerts.process_frame(rows)
+    assert {n: alerts.list()[0].event[n] for n in "xyz"} == {"x": None, "y": "ff", "z": str(2**100)}
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("inf", None), ("nan", None), ("-3", 0.0), ("1e99", 86_400.0)])
+def test_a_hostile_retry_after_is_bounded(value: str, seconds: float | None):
+    assert retry_after(value) == seconds
