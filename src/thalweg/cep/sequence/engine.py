@@ -190,7 +190,7 @@ class PatternEngine:
         restored = saved.read(frames, self.patterns, self.store, self.keys)
         if restored is None:
             return
-        codes = self.codes.of(restored.keys)
+        codes = self.codes.of(restored.rows)
         for number, item, last in restored.partials:
             self.partials[number].put(item._replace(code=int(codes[item.code])), last, len(self.codes))
 

@@ -88,8 +88,8 @@ class KeyCodes:
         values = self.values()
         wider = pl.concat([values.clear(), keys.clear()], how="vertical_relaxed").schema
         if values.schema != wider:
-            self._rebuild(values.cast(wider))  # type: ignore[arg-type]
-        return keys.cast(wider)  # type: ignore[arg-type]
+            self._rebuild(values.cast(wider))
+        return keys.cast(wider)
 
     def _rebuild(self, values: pl.DataFrame) -> None:
         self._values, self._new, self._count = values, [], 0

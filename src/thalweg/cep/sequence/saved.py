@@ -78,8 +78,8 @@ def gone(keys: pl.DataFrame, count: int) -> pl.DataFrame:
 class Restored:
     """What the state gave back."""
 
-    keys: pl.DataFrame
-    """The key columns; partial matches name a row of it as their `code`."""
+    rows: pl.DataFrame
+    """With the key columns; partial matches name a row of it as their `code`."""
     partials: list[tuple[int, Held, int]]
     """(number of the pattern, partial match, time of its last event), oldest first."""
 
@@ -115,7 +115,7 @@ def read(
         item.ids.append(event)
         partials[frame, order] = (numbers[name], item, time)
     in_order = sorted(partials.values(), key=lambda partial: (partial[1].start, partial[1].ids[0]))
-    return Restored(rows.select(keys), in_order)
+    return Restored(rows, in_order)
 
 
 def _with_ids(rows: pl.DataFrame, store: EventStore) -> pl.DataFrame:
