@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -176,24 +177,24 @@ class AlertManager:
 
     def _decide(self, alerts: Sequence[tuple[int, Alert]]) -> list[tuple[int, Alert]]:
         """Marks what is suppressed. Alerts count in the order of their event times, whatever the order of the batch."""
-        fired: dict[str, list[int]] = {}
+        reach = {r.id: max((s.window for s in r.suppression_rules), default=0) for r in self.rules}
+        limited = [alert for _, alert in alerts if reach[alert.rule]]
+        fired: dict[str, list[int]] = {alert.fingerprint: [] for alert in limited}
+        if limited:  # one query per batch, not one per alert
+            times, far = [alert.event_time for alert in limited], max(reach.values())
+            for fingerprint, time_ in self.store.fired(list(fired), min(times) - far, max(times) + far):
+                fired[fingerprint].append(time_)
         decided: dict[str, Alert] = {}
         for _, alert in sorted(alerts, key=lambda item: (item[1].event_time, item[1].id)):
-            rule = self._rules[alert.rule]
-            reach = max((s.window for s in rule.suppression_rules), default=0)
-            if reach and alert.fingerprint not in fired:
-                fired[alert.fingerprint] = []
-            times = fired.get(alert.fingerprint, [])
-            stored = (
-                self.store.fired(alert.fingerprint, alert.event_time - reach, alert.event_time + reach) if reach else []
-            )
-            reasons = [
-                reason for s in rule.suppression_rules if (reason := s.blocks([*times, *stored], alert.event_time))
-            ]
-            if reasons:
-                alert = replace(alert, status=Status.SUPPRESSED, reason=reasons[0])
-            elif reach:
-                times.append(alert.event_time)
+            if alert.id in decided:
+                continue
+            earlier = fired.get(alert.fingerprint, [])
+            rules = self._rules[alert.rule].suppression_rules
+            reason = next((why for s in rules if (why := s.blocks(earlier, alert.event_time))), None)
+            if reason is not None:
+                alert = replace(alert, status=Status.SUPPRESSED, reason=reason)
+            elif reach[alert.rule]:
+                insort(earlier, alert.event_time)
             decided[alert.id] = alert
         unique: dict[str, tuple[int, Alert]] = {}
         for row, alert in alerts:

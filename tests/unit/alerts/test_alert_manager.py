@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from thalweg.alerts import Alert, AlertManager, AlertRule, TimeBasedSuppression
+from thalweg.alerts import Alert, AlertManager, AlertRule, CountBasedSuppression, TimeBasedSuppression
 from thalweg.alerts.channels.webhook import retry_after
 
 
@@ -99,3 +99,11 @@ def test_values_that_json_does_not_have_are_stored():
 @pytest.mark.parametrize(("value", "seconds"), [("inf", None), ("nan", None), ("-3", 0.0), ("1e99", 86_400.0)])
 def test_a_hostile_retry_after_is_bounded(value: str, seconds: float | None):
     assert retry_after(value) == seconds
+
+
+def test_count_based_suppression_at_its_edges():
+    rule = CountBasedSuppression(2, 100)
+    assert rule.blocks([0, 50], 99) is not None
+    assert rule.blocks([0, 50], 100) is None
+    assert rule.blocks([0, 50], -49) is not None
+    assert rule.blocks([0, 50], -50) is None
