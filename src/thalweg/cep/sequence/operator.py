@@ -180,7 +180,7 @@ class Detect(Operator):
         partials = self.engine.changes(full=full)
         if partials is not None:
             puts.append((_PARTIALS, self._grouped(partials)))
-        if full or self.released != self._saved:
+        if full or puts or self.released != self._saved:
             if not full:
                 drops.append(_CLOCK)
             self._saved = self.released
