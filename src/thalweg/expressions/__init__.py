@@ -8,12 +8,15 @@ from narwhals import (
     concat_str,
     lit,
     max_horizontal,
+    mean_horizontal,
     min_horizontal,
+    sum_horizontal,
     when,
 )
 
-from thalweg.expressions.compiled import CompiledFunction, RowResults, compile_function
+from thalweg.expressions.compiled import CompiledFunction, compile_function
 from thalweg.expressions.native import is_expression, to_polars
+from thalweg.expressions.per_row import RowResults
 from thalweg.expressions.rows import Row, iter_rows
 
 __all__ = [
@@ -30,7 +33,9 @@ __all__ = [
     "iter_rows",
     "lit",
     "max_horizontal",
+    "mean_horizontal",
     "min_horizontal",
+    "sum_horizontal",
     "to_polars",
     "when",
 ]

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import dis
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+import ast
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import polars as pl
 
 from thalweg.errors import ConfigurationError, PlanError
-from thalweg.expressions import bytecode
 from thalweg.expressions.native import is_expression, to_polars
-from thalweg.expressions.proxy import EventProxy, FieldProxy, UnknownField, term_of
-from thalweg.expressions.rows import Row, iter_rows
-from thalweg.expressions.terms import NotTraceable
+from thalweg.expressions.per_row import RowResults, call_with_rows, python_form, rebuilt, refuse_expression_style
+from thalweg.expressions.reserved import is_reserved
+from thalweg.expressions.source import Source, find_source
+from thalweg.expressions.tracing import Exprs, fields_read, record_display, trace
+from thalweg.expressions.values import NeedsTypes, Untraceable
 
-Purpose = Literal["predicate", "value", "row", "rows"]
-_INT64 = range(-(2**63), 2**63)
-
-
-@dataclass(slots=True)
-class RowResults:
-    """What a per-row function gave: one value per row, and the rows on which it raised (their value is None)."""
-
-    values: list[Any]
-    errors: list[tuple[int, Exception]] = field(default_factory=list)
+Purpose: TypeAlias = Literal["predicate", "value", "row", "rows"]
 
 
 @dataclass(frozen=True)
@@ -35,19 +26,25 @@ class CompiledFunction:
     """A user's function, vectorised where its meaning allows it.
 
     Attributes:
-        vectorised: whether it runs on columns.
-        exprs: the expression (predicate, value), or one per output column (row); None where it runs per row.
-        reason: why it runs per row.
-        columns: the columns that it reads; None where that can't be known.
         purpose: what it is used for.
+        name: what `explain()` calls it.
+        exprs: the expression (predicate, value, rows), or one per output column (row); None where it runs per row.
+        columns: the columns that it reads; None where that can't be known.
+        reason: why it runs per row.
     """
 
     purpose: Purpose
     name: str
-    exprs: pl.Expr | dict[str, pl.Expr] | None
+    exprs: Exprs | None
     columns: frozenset[str] | None
     reason: str = ""
-    callable: Callable[[Row], Any] | None = None
+    _call: Callable[..., Any] | None = None
+    """How it is called per row."""
+    _parts: Mapping[str, CompiledFunction] | None = None
+    """The fields of a record that it displays: those that can run over columns do, also where others can't."""
+    _typed: Callable[[pl.Schema], CompiledFunction] | None = None
+    """Compiles again, once the types are known that tracing lacked."""
+    _known: dict[tuple[tuple[str, pl.DataType], ...], CompiledFunction] = field(default_factory=dict)
 
     @property
     def vectorised(self) -> bool:
@@ -56,181 +53,159 @@ class CompiledFunction:
     def describe(self) -> str:
         """For `explain()`.
 
-        >>> compile_function(lambda e: e.amount > 3, purpose="predicate", schema=None).describe()
-        '[(col("amount")) > (3)] [vectorised]'
+        >>> compile_function(pl.col("amount") > 3, purpose="predicate", schema=None).describe()
+        '[(col("amount")) > (dyn int: 3)] [vectorised]'
         """
-        if isinstance(self.exprs, dict):
-            return ", ".join(f"{name}={expr}" for name, expr in self.exprs.items()) + " [vectorised]"
-        if self.exprs is not None:
-            return f"{self.exprs} [vectorised]"
+        if self.vectorised:
+            return f"{self.name} [vectorised]"
+        if self._parts is not None:
+            fast = [name for name, part in self._parts.items() if part.vectorised]
+            slow = "; ".join(f"{n}: {part.reason}" for n, part in self._parts.items() if not part.vectorised)
+            start = f"vectorised: {', '.join(fast)}; " if fast else ""
+            return f"{self.name} [{start}per row: {slow}]"
         return f"{self.name} [per row: {self.reason}]"
 
-    def evaluate_rows(self, frame: pl.DataFrame, keys: Sequence[str] = ()) -> RowResults:
-        """Calls the function with each row. Also works for vectorised functions that were given as callables.
+    def evaluate_rows(self, frame: pl.DataFrame) -> RowResults:
+        """What the function gives for each row: for a predicate bools, for a value or a record plain Python values.
 
-        A TypeError because of a null operand, and a division by zero, give null, as they do on columns; so does an
-        integer beyond Int64. Any other exception is that row's error.
+        A null operand and a division by zero give null, and so does an integer beyond 64 bits; for a record, in the
+        field where it happens. Any other exception is that row's error.
         """
-        if self.callable is None:
-            raise ConfigurationError(f"{self.name} is an expression; it has no per-row form")
-        values: list[Any] = []
-        errors: list[tuple[int, Exception]] = []
-        for number, row in enumerate(iter_rows(frame, keys)):
+        if self._typed is not None:
+            typed = self._for_types(frame)
+            if typed.vectorised or typed._parts is not None:
+                return typed._over_columns(frame) if typed.vectorised else typed.evaluate_rows(frame)
+        if self._parts is not None:
+            return self._of_parts(frame)
+        if self._call is None:
+            return self._over_columns(frame)
+        single = self.purpose in ("predicate", "value")
+        return call_with_rows(self._call, frame, null_is_result=single, truth=self.purpose == "predicate")
+
+    def _for_types(self, frame: pl.DataFrame) -> CompiledFunction:
+        schema = pl.Schema({name: dtype for name, dtype in frame.schema.items() if not is_reserved(name)})
+        key = tuple(schema.items())
+        if key not in self._known:
+            assert self._typed is not None
             try:
-                values.append(_fitting(self.callable(row)))
-            except ZeroDivisionError:
-                values.append(None)
-            except Exception as error:
-                values.append(None)
-                if not (isinstance(error, (TypeError, AttributeError)) and _null_to_blame(self.callable, row)):
-                    errors.append((number, error))
-        return RowResults(values, errors)
+                self._known[key] = self._typed(schema)
+            except PlanError:  # a column that these rows don't have: Python says so, row by row
+                self._known[key] = self
+        return self._known[key]
+
+    def _over_columns(self, frame: pl.DataFrame) -> RowResults:
+        if isinstance(self.exprs, dict):
+            return RowResults(frame.with_columns(**self.exprs).select(list(self.exprs)).to_dicts())
+        assert self.exprs is not None
+        return RowResults(frame.with_columns(__result=self.exprs).get_column("__result").to_list())
+
+    def _of_parts(self, frame: pl.DataFrame) -> RowResults:
+        assert self._parts is not None
+        errors: dict[int, Exception] = {}
+        columns: list[list[Any]] = []
+        fast = {name: part.exprs for name, part in self._parts.items() if isinstance(part.exprs, pl.Expr)}
+        ready = frame.with_columns(**fast).select(list(fast))
+        for name, part in self._parts.items():
+            results = RowResults(ready.get_column(name).to_list()) if name in fast else part.evaluate_rows(frame)
+            columns.append(results.values)
+            for row, error in results.errors:
+                errors.setdefault(row, error)
+        names = list(self._parts)
+        values: list[Any] = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        for row in errors:
+            values[row] = None
+        return RowResults(values, sorted(errors.items()))
 
 
 def compile_function(fn: Any, *, purpose: Purpose, schema: pl.Schema | Mapping[str, Any] | None) -> CompiledFunction:
     """Makes a function ready to run: an expression as it is, a lambda traced into one, anything else per row.
 
     Args:
-        fn: an expression, the name of a column (value), a mapping of names to expressions (row), or a callable that
-            takes one event.
+        fn: an expression, the name of a column (value), a mapping of names to functions (row), or a callable that takes
+            one event.
         purpose: "predicate" (filter), "value" (one value), "row" (map to a record), "rows" (flat_map).
         schema: the columns of the event, where known; tracing arithmetic needs it.
 
     Raises:
-        ConfigurationError: not callable, or it can only run per row and uses `~`, which on Python's bools is not `not`.
-        PlanError: it reads a field that the schema does not have.
+        ConfigurationError: not callable, or it can't run over columns and must (it uses `event.x.is_in(…)` or, without
+            source, `~`).
+        PlanError: it reads a column that the schema does not have.
+
+    >>> compile_function(lambda e: 0 <= e.value < 10, purpose="predicate", schema={"value": pl.Int64}).describe()
+    '0 <= e.value < 10 [vectorised]'
     """
     known = pl.Schema(schema) if schema is not None else None
     if is_expression(fn) or (isinstance(fn, str) and purpose == "value"):
         expr = to_polars(fn)
-        return CompiledFunction(purpose, str(fn), expr, frozenset(expr.meta.root_names()))
+        return CompiledFunction(purpose, str(expr), expr, frozenset(expr.meta.root_names()))
     if isinstance(fn, Mapping) and purpose == "row":
-        return _of_mapping(fn, known)
+        parts = {name: compile_function(part, purpose="value", schema=known) for name, part in fn.items()}
+        return _of_parts("{" + ", ".join(f"{n}: {p.name}" for n, p in parts.items()) + "}", parts)
     if not callable(fn):
         raise ConfigurationError(f"{fn!r} is neither an expression nor a callable")
-    name = _name(fn)
-    exprs, seen, reason = _trace(fn, purpose, known, name)
-    if exprs is not None:
-        return CompiledFunction(purpose, name, exprs, frozenset(seen), callable=fn)
-    _refuse_invert(fn, name, reason)
-    return CompiledFunction(purpose, name, None, None, reason, fn)
+    return _compile(fn, purpose, known)
 
 
-def _of_mapping(fn: Mapping[str, Any], schema: pl.Schema | None) -> CompiledFunction:
-    parts = {name: compile_function(part, purpose="value", schema=schema) for name, part in fn.items()}
-    slow = [f"{name}: {part.reason}" for name, part in parts.items() if not part.vectorised]
-    if slow:
-        raise ConfigurationError(f"a mapping of expressions can't hold a per-row function ({'; '.join(slow)})")
-    columns = frozenset[str]().union(*(part.columns or frozenset() for part in parts.values()))
-    return CompiledFunction("row", "mapping", {n: p.exprs for n, p in parts.items()}, columns)  # type: ignore[misc]
-
-
-def _trace(
-    fn: Callable[..., Any], purpose: Purpose, schema: pl.Schema | None, name: str
-) -> tuple[pl.Expr | dict[str, pl.Expr] | None, set[str], str]:
-    """The expressions and the columns they read, or why there are none."""
-    if purpose == "rows":
-        return None, set(), "flat_map makes any number of rows"
-    if not isinstance(fn, FunctionType):
-        return None, set(), f"{name} is not a plain function"
-    reason = bytecode.why_not(fn.__code__, outer=fn.__globals__)
-    traced: Callable[..., Any] | None = fn
-    if reason is not None:
-        traced = bytecode.rewritten(fn)
-        if traced is None:
-            return None, set(), reason
-    seen: set[str] = set()
+def _compile(fn: Callable[..., Any], purpose: Purpose, schema: pl.Schema | None) -> CompiledFunction:
+    source = find_source(fn) if isinstance(fn, FunctionType) else None
+    name = source.text if source is not None else getattr(fn, "__qualname__", type(fn).__name__)
+    columns = fields_read(source) if source is not None else None
+    typed = None
     try:
-        assert traced is not None
-        result = traced(EventProxy(schema, seen))
-        return _expressions(result, purpose), seen, ""
-    except NotTraceable as error:
-        return None, set(), str(error)
-    except UnknownField as error:
-        have = ", ".join(schema or ())
-        raise PlanError(
-            f"{name} reads the field {error.args[0]!r}, which the events do not have; they have {have}"
-        ) from None
-    except Exception as error:
-        return None, set(), f"{type(error).__name__} while tracing: {error}"
+        if purpose == "rows":
+            raise Untraceable("flat_map makes any number of rows")
+        exprs = trace(fn, source, purpose, schema)
+        read = exprs.values() if isinstance(exprs, dict) else [exprs]
+        found = frozenset(root for expr in read for root in expr.meta.root_names())
+        return CompiledFunction(purpose, name, exprs, found, _call=_callable_form(fn, source))
+    except NeedsTypes as error:
+        reason = str(error)
+        typed = lambda types: _compile(fn, purpose, types)  # noqa: E731
+    except Untraceable as error:
+        reason = str(error)
+    if purpose == "row" and source is not None and isinstance(fn, FunctionType):
+        display = record_display(source.node)
+        if display is not None:
+            parts = {key: _compile_field(fn, source, value, schema) for key, value in display.items()}
+            return _of_parts(name, parts, columns)
+    call = python_form(fn, source, reason)
+    return CompiledFunction(purpose, name, None, columns, reason, call, _typed=typed)
 
 
-def _expressions(result: Any, purpose: Purpose) -> pl.Expr | dict[str, pl.Expr]:
-    if purpose == "row":
-        if not isinstance(result, dict):
-            raise NotTraceable("it does not return a dict display")
-        if not all(isinstance(key, str) for key in result):
-            raise NotTraceable("its dict has keys that are no texts")
-        return {key: _value(value) for key, value in result.items()}
-    if purpose == "predicate":
-        term = term_of(result)
-        if term.kind not in ("bool", None):
-            raise NotTraceable(f"it returns {term.kind}, whose truth Python decides")
-        return term.predicate()
-    return _value(result)
-
-
-def _value(value: Any) -> pl.Expr:
-    if not isinstance(value, FieldProxy) and value is not None and not isinstance(value, (bool, int, float, str)):
-        raise NotTraceable(f"a value of type {type(value).__name__}")
-    return term_of(value).result()
-
-
-def _refuse_invert(fn: Any, name: str, reason: str) -> None:
-    code = getattr(fn, "__code__", None)
-    if code is not None and any(i.opname == "UNARY_INVERT" for i in dis.get_instructions(code)):
-        raise ConfigurationError(
-            f"{name} uses `~` and can't run on columns ({reason}); run per row, `~True` is -2, which counts as true. "
-            "Write `not`, or use an expression"
-        )
-
-
-def _fitting(value: Any) -> Any:
-    """Integers beyond Int64 are null, as they are on columns."""
-    if type(value) is int:
-        return value if value in _INT64 else None
-    if type(value) is dict:
-        return {key: _fitting(item) for key, item in value.items()}
-    return value
-
-
-class _Watched(Row):
-    """A row that notes whether a null was taken from it."""
-
-    __slots__ = ("_nulls",)
-    _nulls: list[str]
-
-    def __init__(self, row: Row, nulls: list[str]) -> None:
-        super().__init__(row._fields, row._keys, row._timestamp)
-        object.__setattr__(self, "_nulls", nulls)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._noted(name, super().__getitem__(name))
-
-    def __getattr__(self, name: str) -> Any:
-        return self._noted(name, super().__getattr__(name))
-
-    def _noted(self, name: str, value: Any) -> Any:
-        if value is None:
-            self._nulls.append(name)
-        return _Watched(value, self._nulls) if isinstance(value, Row) else value
-
-
-def _null_to_blame(fn: Callable[[Row], Any], row: Row) -> bool:
-    """Whether the function raised after it had taken a null from the row: it is asked once more, and watched."""
-    nulls: list[str] = []
+def _compile_field(fn: FunctionType, source: Source, value: ast.expr, schema: pl.Schema | None) -> CompiledFunction:
+    """One field of a record, as a function of its own."""
+    node = ast.copy_location(ast.Lambda(source.node.args, value), value)
+    part = Source(node, source.scopes)
+    typed = None
     try:
-        fn(_Watched(row, nulls))
-    except (TypeError, AttributeError):
-        return bool(nulls)
-    except Exception:
-        return False
-    return False
+        expr = trace(fn, part, "value", schema)
+        assert isinstance(expr, pl.Expr)
+        return CompiledFunction("value", part.text, expr, frozenset(expr.meta.root_names()))
+    except NeedsTypes as error:
+        reason = str(error)
+        typed = lambda types: _compile_field(fn, source, value, types)  # noqa: E731
+    except Untraceable as error:
+        reason = str(error)
+    refuse_expression_style(node, reason)
+    call = rebuilt(fn, node)
+    return CompiledFunction("value", part.text, None, fields_read(part), reason, call, _typed=typed)
 
 
-def _name(fn: Callable[..., Any]) -> str:
-    code = getattr(fn, "__code__", None)
-    if code is None:
-        return getattr(fn, "__name__", type(fn).__name__)
-    where = inspect.getfile(fn).rsplit("/", 1)[-1] if not code.co_filename.startswith("<") else code.co_filename
-    return f"{fn.__name__} ({where}:{code.co_firstlineno})"
+def _of_parts(
+    name: str, parts: Mapping[str, CompiledFunction], columns: frozenset[str] | None = None
+) -> CompiledFunction:
+    exprs = {n: part.exprs for n, part in parts.items() if isinstance(part.exprs, pl.Expr)}
+    if all(part.columns is not None for part in parts.values()):
+        columns = frozenset[str]().union(*(part.columns or () for part in parts.values()))
+    if len(exprs) == len(parts):
+        return CompiledFunction("row", name, exprs, columns)
+    reason = "; ".join(f"{n}: {part.reason}" for n, part in parts.items() if not part.vectorised)
+    return CompiledFunction("row", name, None, columns, reason, _parts=dict(parts))
+
+
+def _callable_form(fn: Callable[..., Any], source: Source | None) -> Callable[..., Any] | None:
+    """How a traced function runs per row all the same (tests compare the two); None where it can't."""
+    try:
+        return python_form(fn, source, "")
+    except ConfigurationError:
+        return None

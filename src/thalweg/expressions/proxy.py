@@ -1,22 +1,24 @@
-"""The recording proxy: a lambda is called once with it, and what it does to it becomes a `Term`.
+"""The recording proxy, for functions without source: called once with it, what a function does becomes an expression.
 
-Whatever would make Python look at a value (truth, hash, text, iteration, length, number) raises `NotTraceable`: a
-traced function never branches on an event.
+Whatever would make Python look at a value (truth, hash, text, iteration, length, number) raises: a traced function
+never branches on an event.
 """
 
 from __future__ import annotations
 
 from typing import Any, NoReturn
 
-import polars as pl
+from thalweg.expressions.arithmetic import absolute, arithmetic, negative
+from thalweg.expressions.comparisons import compare
+from thalweg.expressions.event import Event
+from thalweg.expressions.logic import bitwise, invert
+from thalweg.expressions.methods import METHODS, attribute, method, subfield
+from thalweg.expressions.values import Kind, Untraceable, Value
 
-from thalweg.expressions import terms
-from thalweg.expressions.terms import NotTraceable, Term
 
-
-def _looks(what: str) -> Any:
+def _refused(what: str) -> Any:
     def refuse(self: object, *_: object) -> NoReturn:
-        raise NotTraceable(f"{what} of a field")
+        raise Untraceable(f"{what} is left to Python")
 
     return refuse
 
@@ -25,179 +27,137 @@ class Opaque:
     """Refuses everything by which a value could leave the trace."""
 
     __slots__ = ()
-    __bool__ = _looks("the truth")
-    __hash__ = _looks("the hash")
-    __str__ = _looks("the text")
-    __format__ = _looks("the text")
-    __contains__ = _looks("`in`")
-    __iter__ = _looks("iteration")
-    __len__ = _looks("the length")
-    __index__ = _looks("a plain int")
-    __int__ = _looks("a plain int")
-    __float__ = _looks("a plain float")
-    __complex__ = _looks("a plain complex")
-    __round__ = _looks("round()")
-    __call__ = _looks("a call")
-    __setattr__ = _looks("assignment")
-    __setitem__ = _looks("assignment")
-    __reduce_ex__ = _looks("pickling")
+    __bool__ = _refused("the truth of a field")
+    __hash__ = _refused("the hash of a field")
+    __str__ = _refused("the text of a field")
+    __repr__ = _refused("the text of a field")
+    __format__ = _refused("the text of a field")
+    __contains__ = _refused("`in` a field")
+    __iter__ = _refused("iteration over a field")
+    __reversed__ = _refused("iteration over a field")
+    __len__ = _refused("the length of a field")
+    __index__ = _refused("a field as a plain int")
+    __int__ = _refused("a field as a plain int")
+    __float__ = _refused("a field as a plain float")
+    __complex__ = _refused("a field as a plain number")
+    __round__ = _refused("round()")
+    __trunc__ = _refused("truncation")
+    __floor__ = _refused("floor()")
+    __ceil__ = _refused("ceil()")
+    __bytes__ = _refused("the bytes of a field")
+    __call__ = _refused("a call of a field")
+    __setattr__ = _refused("assignment to a field")
+    __setitem__ = _refused("assignment to a field")
+    __delattr__ = _refused("deletion of a field")
+    __delitem__ = _refused("deletion of a field")
+    __reduce_ex__ = _refused("pickling")
 
 
 class EventProxy(Opaque):
     """Stands for the event: attributes and items are its fields."""
 
-    __slots__ = ("_schema", "_seen")
-    _schema: pl.Schema | None
-    _seen: set[str]
+    __slots__ = ("_event",)
+    _event: Event
 
-    def __init__(self, schema: pl.Schema | None, seen: set[str]) -> None:
-        object.__setattr__(self, "_schema", schema)
-        object.__setattr__(self, "_seen", seen)
+    def __init__(self, event: Event) -> None:
+        object.__setattr__(self, "_event", event)
 
     def __getattr__(self, name: str) -> FieldProxy:
-        return self._field(name)
+        return FieldProxy(self._event.attribute(name))
 
     def __getitem__(self, name: object) -> FieldProxy:
         if not isinstance(name, str):
-            raise NotTraceable(f"item {name!r} of the event")
-        return self._field(name)
-
-    def _field(self, name: str) -> FieldProxy:
-        if name.startswith("__"):
-            raise NotTraceable(f"{name} of the event")
-        schema = self._schema
-        if schema is not None and name not in schema:
-            if name in _ROW_NAMES:
-                raise NotTraceable(f"{name!r} of the event is not a field")
-            raise UnknownField(name)
-        self._seen.add(name)
-        return FieldProxy(terms.field(pl.col(name), None if schema is None else schema[name]))
+            raise Untraceable(f"item {name!r} of the event is left to Python")
+        return FieldProxy(self._event.item(name))
 
 
-_ROW_NAMES = frozenset({"key", "get", "items", "keys", "values", "to_dict", "timestamp"})
-"""What a `Row` has beside its fields."""
-
-
-class UnknownField(Exception):
-    """The schema is known and has no such field: an error of the user's, not a reason to run per row."""
+def unwrapped(operand: object) -> object:
+    """The traced value behind a proxy; a constant as it is."""
+    if isinstance(operand, FieldProxy):
+        return operand._value
+    if isinstance(operand, Opaque):
+        raise Untraceable("the event as a whole is left to Python")
+    return operand
 
 
 class FieldProxy(Opaque):
     """Stands for a value made from fields."""
 
-    __slots__ = ("_term",)
-    _term: Term
+    __slots__ = ("_value",)
+    _value: Value
 
-    def __init__(self, term: Term) -> None:
-        object.__setattr__(self, "_term", term)
+    def __init__(self, value: Value) -> None:
+        object.__setattr__(self, "_value", value)
 
-    # `__eq__` without a usable `__hash__`, as `Opaque` refuses hashing
     def __eq__(self, other: object) -> FieldProxy:  # type: ignore[override]
-        return FieldProxy(terms.equal(self._term, term_of(other)))
+        return FieldProxy(compare("==", self._value, unwrapped(other)))
 
     def __ne__(self, other: object) -> FieldProxy:  # type: ignore[override]
-        return FieldProxy(terms.equal(self._term, term_of(other), negate=True))
+        return FieldProxy(compare("!=", self._value, unwrapped(other)))
 
-    __hash__ = _looks("the hash")
+    __hash__ = _refused("the hash of a field")
 
     def __lt__(self, other: object) -> FieldProxy:
-        return FieldProxy(terms.compare("<", self._term, term_of(other)))
+        return FieldProxy(compare("<", self._value, unwrapped(other)))
 
     def __le__(self, other: object) -> FieldProxy:
-        return FieldProxy(terms.compare("<=", self._term, term_of(other)))
+        return FieldProxy(compare("<=", self._value, unwrapped(other)))
 
     def __gt__(self, other: object) -> FieldProxy:
-        return FieldProxy(terms.compare(">", self._term, term_of(other)))
+        return FieldProxy(compare(">", self._value, unwrapped(other)))
 
     def __ge__(self, other: object) -> FieldProxy:
-        return FieldProxy(terms.compare(">=", self._term, term_of(other)))
+        return FieldProxy(compare(">=", self._value, unwrapped(other)))
 
     def __neg__(self) -> FieldProxy:
-        return FieldProxy(terms.negative(self._term))
+        return FieldProxy(negative(self._value))
 
     def __abs__(self) -> FieldProxy:
-        return FieldProxy(terms.absolute(self._term))
+        return FieldProxy(absolute(self._value))
 
     def __invert__(self) -> FieldProxy:
-        return FieldProxy(terms.invert(self._term))
+        return FieldProxy(invert(self._value))
 
-    def __getattr__(self, name: str) -> Any:
-        term = self._term
-        if name in _METHODS:
-            return Method(term, name)
-        if term.kind == "struct":
-            return self._member(name)
-        raise NotTraceable(f".{name} of a {term.kind or 'field of unknown type'}")
+    def __getattr__(self, name: str) -> FieldProxy | Method:
+        if name in METHODS and self._value.kind is not Kind.STRUCT:
+            return Method(self._value, name)
+        return FieldProxy(attribute(self._value, name))
 
     def __getitem__(self, name: object) -> FieldProxy:
-        if self._term.kind != "struct" or not isinstance(name, str):
-            raise NotTraceable(f"item {name!r} of a {self._term.kind or 'field of unknown type'}")
-        return self._member(name)
-
-    def _member(self, name: str) -> FieldProxy:
-        term = self._term
-        assert isinstance(term.dtype, pl.Struct)
-        inner = {f.name: f.dtype for f in term.dtype.fields}
-        if name not in inner:
-            raise UnknownField(name)
-        dtype = inner[name]
-        found = terms.field(term.expr.struct.field(name), dtype if isinstance(dtype, pl.DataType) else dtype())
-        # In Python a field of None raises AttributeError, which is an error of that row.
-        return FieldProxy(
-            Term(found.expr, found.kind, (*term.fails, term.expr.is_null()), calm=False, dtype=found.dtype)
-        )
+        if not isinstance(name, str):
+            raise Untraceable(f"item {name!r} of a field is left to Python")
+        return FieldProxy(subfield(self._value, name))
 
 
-def _binary(op: str, make: Any) -> tuple[Any, Any]:
+def _binary(symbol: str, make: Any) -> tuple[Any, Any]:
     def forward(self: FieldProxy, other: object) -> FieldProxy:
-        return FieldProxy(make(op, self._term, term_of(other)))
+        return FieldProxy(make(symbol, self._value, unwrapped(other)))
 
     def backward(self: FieldProxy, other: object) -> FieldProxy:
-        return FieldProxy(make(op, term_of(other), self._term))
+        return FieldProxy(make(symbol, unwrapped(other), self._value))
 
     return forward, backward
 
 
-for _name, _op in {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%"}.items():
-    _forward, _backward = _binary(_op, terms.arithmetic)
-    setattr(FieldProxy, f"__{_name}__", _forward)
-    setattr(FieldProxy, f"__r{_name}__", _backward)
-for _name, _op in {"and": "&", "or": "|", "xor": "^"}.items():
-    _forward, _backward = _binary(_op, terms.bitwise)
-    setattr(FieldProxy, f"__{_name}__", _forward)
-    setattr(FieldProxy, f"__r{_name}__", _backward)
+_ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**"}
+_BITWISE = {"and": "&", "or": "|", "xor": "^"}
+for _names, _make in ((_ARITHMETIC, arithmetic), (_BITWISE, bitwise)):
+    for _name, _symbol in _names.items():
+        _forward, _backward = _binary(_symbol, _make)
+        setattr(FieldProxy, f"__{_name}__", _forward)
+        setattr(FieldProxy, f"__r{_name}__", _backward)
 
 
 class Method(Opaque):
     """A method of a field, about to be called."""
 
-    __slots__ = ("_name", "_term")
+    __slots__ = ("_name", "_value")
     _name: str
-    _term: Term
+    _value: Value
 
-    def __init__(self, term: Term, name: str) -> None:
-        object.__setattr__(self, "_term", term)
+    def __init__(self, value: Value, name: str) -> None:
+        object.__setattr__(self, "_value", value)
         object.__setattr__(self, "_name", name)
 
-    def __call__(self, *arguments: Any) -> FieldProxy:
-        name, term = self._name, self._term
-        if name in ("startswith", "endswith", "contains") and len(arguments) == 1:
-            return FieldProxy(terms.text(name, term, term_of(arguments[0])))
-        if name == "is_in" and len(arguments) == 1 and isinstance(arguments[0], (list, tuple)):
-            return FieldProxy(terms.member(term, tuple(arguments[0])))
-        if name == "is_between" and len(arguments) == 2:
-            low, high = (term_of(a) for a in arguments)
-            return FieldProxy(terms.bitwise("&", terms.compare(">=", term, low), terms.compare("<=", term, high)))
-        if name in ("is_null", "is_not_null") and not arguments:
-            return FieldProxy(terms.is_null(term, negate=name == "is_not_null"))
-        raise NotTraceable(f".{name}() with these arguments")
-
-
-_METHODS = frozenset({"startswith", "endswith", "contains", "is_in", "is_between", "is_null", "is_not_null"})
-
-
-def term_of(value: object) -> Term:
-    """The term behind a proxy, or of a constant."""
-    if isinstance(value, FieldProxy):
-        return value._term
-    return terms.literal(value)
+    def __call__(self, *arguments: object) -> FieldProxy:
+        return FieldProxy(method(self._value, self._name, tuple(unwrapped(argument) for argument in arguments)))
