@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +81,12 @@ def feed(bootstrap: str, topic: str, events: pl.DataFrame, per_second: float, st
             if ahead > 0 and not stop.is_set():
                 time.sleep(ahead)
         body = json.dumps({"sensor_id": sensor, "ts": ts, "value": value})
-        producer.produce(topic, body, sensor, partition)
+        while True:
+            try:
+                producer.produce(topic, body, sensor, partition)
+                break
+            except BufferError:  # the queue is full: let some of it go
+                producer.poll(0.05)
     if producer.flush(60):
         raise RuntimeError("the feed did not reach the broker")
 
@@ -97,7 +103,10 @@ def read_committed(bootstrap: str, topic: str) -> list[bytes]:
     }
     consumer = Consumer({"bootstrap.servers": bootstrap, "isolation.level": "read_committed", **settings})
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions}
+    # A read_committed consumer is told the last stable offset as the end; only the other kind sees what is open.
+    probe = Consumer({"bootstrap.servers": bootstrap, "isolation.level": "read_uncommitted", **settings})
+    ends = {p: probe.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions}
+    probe.close()
     consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
     values: list[bytes] = []
     unread = set(partitions)
@@ -189,8 +198,8 @@ def run_with_kills(
     create_topics(bootstrap, source, sink)
     events = readings(rate * (kills * 4 + 5), rate)
     stop = threading.Event()
-    feeder = threading.Thread(target=feed, args=(bootstrap, source, events, rate, stop), daemon=True)
-    feeder.start()
+    pool = ThreadPoolExecutor(1)
+    feeding = pool.submit(feed, bootstrap, source, events, rate, stop)
     job = Job(bootstrap, source, sink, guarantee)
     probe = Consumer({"bootstrap.servers": bootstrap, "group.id": f"probe-{name}", "isolation.level": "read_committed"})
     restarts = []
@@ -205,6 +214,7 @@ def run_with_kills(
         process.wait()
     probe.close()
     stop.set()  # the rest of the feed comes as fast as it can
-    feeder.join()
+    feeding.result()
+    pool.shutdown()
     job.finish()
     return Outcome(results_of(bootstrap, sink), len(read_committed(bootstrap, f"{source}.dlq")), restarts)
