@@ -27,7 +27,8 @@ class Found:
     matches: list[Match] = field(default_factory=list)
     timed_out: list[Match] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
-    """The keys that the passing of time changed."""
+    """The keys for which the passing of time brought something: the state must know it. What ended in silence ends again
+    after a restart."""
 
 
 class Held(NamedTuple):

@@ -134,6 +134,7 @@ class PatternMatcher:
                 Conditions(self.patterns, schema),
                 timeouts=bool(self._handlers["timeout"]),
             )
+            self._alone.engine.keeps_changes = False
         return self._alone
 
     def _handler(self, event: str) -> Callable[[pl.DataFrame], None] | None:

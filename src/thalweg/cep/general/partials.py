@@ -94,9 +94,11 @@ class GeneralPartials:
             del self._scheduled[code]
             key = self._keys.get(code)
             if key is not None:
+                before = len(matches) + len(timed_out)
                 self._end(key, watermark, matches, timed_out)
                 self._file(code, key)
-                changed.append(code)
+                if len(matches) + len(timed_out) > before:
+                    changed.append(code)
         matches.sort(key=_by_time)
         timed_out.sort(key=_by_time)
         return Found(matches, timed_out, changed)

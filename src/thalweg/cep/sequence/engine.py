@@ -57,6 +57,8 @@ class PatternEngine:
         self.every_event = any(partials.every_event for partials in self.partials)
         """Whether events that no condition accepts matter: a strict step ends on any event of the key."""
         self._takes_any = any(isinstance(p, GeneralPartials) and p.takes_any for p in self.partials)
+        self.keeps_changes = True
+        """False where nobody takes snapshots: else keys that changed would wait for one for ever."""
         self._touched = np.zeros(0, np.bool_)
         """By key code: whether its partial matches may have changed since the last snapshot."""
         self._looked = 0
@@ -121,6 +123,8 @@ class PatternEngine:
         return match_rows(self.patterns[number], self.patterns, table, self.store, self.keys)
 
     def _touch(self, codes: Int64s) -> None:
+        if not self.keeps_changes:
+            return
         if len(self._touched) < len(self.codes):
             more = max(len(self.codes), 2 * len(self._touched)) - len(self._touched)
             self._touched = np.concatenate([self._touched, np.zeros(more, np.bool_)])
@@ -135,21 +139,22 @@ class PatternEngine:
         have doubled: so each key costs a constant share.
         """
         limits = [p.within for p in self.patterns if p.within is not None]
-        passed = bool(limits) and watermark >= self._looked + max(min(limits) // 4, 1)
-        if passed or len(self.codes) >= self._look_at:
+        looks = bool(limits) and watermark >= self._looked + max(min(limits) // 4, 1)
+        if looks or len(self.codes) >= self._look_at:
             self._looked = watermark
             for partials in self.partials:
                 if isinstance(partials, PartialMatches):
                     partials.expire(watermark)
             self._forget_keys()
             self._look_at = max(_WORTH_A_LOOK, 2 * len(self.codes))
-        self.store.trim(self._referenced)
+        self.store.trim(self._referenced, now=looks)
 
     def _forget_keys(self) -> None:
         alive = np.zeros(len(self.codes), np.bool_)
         for partials in self.partials:
             alive |= partials.keys_alive(len(alive))
-        alive |= self._touched[: len(alive)]  # their end is still to be told to the next snapshot
+        known = self._touched[: len(alive)]
+        alive[: len(known)] |= known  # their end is still to be told to the next snapshot
         renumbered = self.codes.keep(alive)
         if renumbered is not None:
             for partials in self.partials:

@@ -15,8 +15,9 @@ ID = "__id"
 class EventStore:
     """Events by id; ids grow, so frames are in their order.
 
-    Nothing says goodbye to single events: when the store has doubled since it was last looked through, events that no
-    partial match holds are dropped, which costs each event a constant share.
+    Nothing says goodbye to single events: when the store has doubled since it was last looked through, or partial
+    matches have run out of time, events that no partial match holds are dropped. That costs each event a constant
+    share.
     """
 
     def __init__(self) -> None:
@@ -45,9 +46,9 @@ class EventStore:
         places = np.searchsorted(frame.get_column(ID).to_numpy(), ids)
         return frame[places]
 
-    def trim(self, referenced: Callable[[], Int64s]) -> None:
-        """Drops what nothing refers to, if it is worth the look."""
-        if self._rows <= self._limit:
+    def trim(self, referenced: Callable[[], Int64s], *, now: bool = False) -> None:
+        """Drops what nothing refers to, if it is worth the look; `now`: the caller says that it is."""
+        if self._rows <= (_LEAST if now else self._limit):
             return
         frame = self._all()
         kept = frame.filter(pl.Series(np.isin(frame.get_column(ID).to_numpy(), referenced(), assume_unique=True)))
