@@ -27,8 +27,8 @@ class Found:
     matches: list[Match] = field(default_factory=list)
     timed_out: list[Match] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
-    """The keys for which the passing of time brought something: the state must know it. What ended in silence ends again
-    after a restart."""
+    """The keys for which the passing of time brought something, which the state must know; what ended in silence ends
+    again after a restart."""
 
 
 class Held(NamedTuple):
