@@ -33,6 +33,8 @@ _SETTINGS = {
     "transaction.state.log.num.partitions": "4",
     "group.initial.rebalance.delay.ms": "0",
     "num.partitions": "1",
+    # Records carry event times; a test's may be years old, and would be gone at the first look of the log cleaner.
+    "log.retention.ms": "-1",
     "auto.create.topics.enable": "false",
     "message.max.bytes": str(16 * 1024 * 1024),
     "replica.fetch.max.bytes": str(16 * 1024 * 1024),
