@@ -79,7 +79,7 @@ class Vitals:
     def _processes(self) -> list[dict[str, Any]]:
         if time.monotonic() >= self._next_scan:
             self._scan()
-        found = []
+        found: list[dict[str, Any]] = []
         for pid, process in list(self._watched.items()):
             try:
                 with process.oneshot():
