@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from thalweg.errors import StateError
 from thalweg.streams.batch import Batch, Watermark
 
 
@@ -50,6 +51,19 @@ State = Mapping[str, Sequence[pl.DataFrame]]
 """What `restore` gets: for each live name its frames in the order in which they were put."""
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What an operator holds in state now."""
+
+    rows: int = 0
+    """State rows: partial results, waiting events, keys; a group that is kept in several parts counts each time."""
+    bytes: int = 0
+    """Their size as columns in memory, about; what is spilled to a state backend does not count."""
+
+    def __add__(self, other: Memory) -> Memory:
+        return Memory(self.rows + other.rows, self.bytes + other.bytes)
+
+
 class Operator(ABC):
     """One step of the running job. Single-threaded; batches of one input come in order.
 
@@ -84,6 +98,24 @@ class Operator(ABC):
 
     def restore(self, state: State) -> None:
         """Takes back what snapshots gave; called once, before the first batch, possibly with some key groups only."""
+
+    def memory(self) -> Memory:
+        """How much state it holds, for `app.status()`; cheap, called about once a second."""
+        return Memory()
+
+    def query(self, keys: pl.DataFrame | None) -> pl.DataFrame:
+        """The current results of these keys (a frame of the key columns), or of all: for `app.query`.
+
+        Called on the engine's thread, between two batches.
+
+        Raises:
+            StateError: this step keeps nothing that can be asked for.
+        """
+        raise StateError(f"{self.id} keeps no results that can be queried: ask a window, an aggregate or process()")
+
+    def under_way(self) -> int:
+        """Input rows that are being worked on elsewhere (calls to services): the job is not done before they are."""
+        return 0
 
     def close(self) -> None:
         """Frees what the operator holds; called once at the end, also after errors."""

@@ -24,6 +24,7 @@ from thalweg.streams.engine.status import (
     SourceStatus,
     copy_accounts,
 )
+from thalweg.streams.operator import Memory
 from thalweg.streams.plan.graph import Plan
 
 logger = logging.getLogger(__name__)
@@ -150,6 +151,7 @@ class Runner:
     def _publish(self, session: Session, state: str) -> None:
         now = time.monotonic()
         self._next_status = now + STATUS_EVERY
+        session.measure_memory(now)
         figures = session.pipeline.figures
         self._status = JobStatus(
             name=self.settings.job.name,
@@ -192,7 +194,13 @@ class Runner:
     def _operators(self, session: Session) -> list[OperatorStatus]:
         accounts = copy_accounts(session.dataflow.accounts())
         return [
-            OperatorStatus(stage.operator.id, accounts[stage.operator.id], stage.batches, stage.stateful)
+            OperatorStatus(
+                stage.operator.id,
+                accounts[stage.operator.id],
+                stage.batches,
+                stage.stateful,
+                session.memory.get(stage.operator.id, Memory()),
+            )
             for stage in session.dataflow.stages
         ]
 

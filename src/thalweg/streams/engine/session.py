@@ -26,6 +26,7 @@ from thalweg.streams.engine.prefetch import Prefetcher
 from thalweg.streams.engine.progress import Progress
 from thalweg.streams.engine.state_codec import StateLog, merge, touched
 from thalweg.streams.engine.status import Latencies
+from thalweg.streams.operator import Memory
 from thalweg.streams.plan.graph import Plan
 from thalweg.streams.plan.sink import SinkNode
 from thalweg.streams.plan.source import SourceNode
@@ -33,6 +34,8 @@ from thalweg.streams.watermarks import PartitionWatermarks
 
 logger = logging.getLogger(__name__)
 
+MEASURE_EVERY = 1.0
+"""Seconds between two looks at how much state the operators hold."""
 TICK_MS = 50
 """How often operators learn the time while nothing comes."""
 QUEUED_BATCHES = 4
@@ -76,7 +79,10 @@ class Session:
         self.wake = wake
         self.latencies = Latencies()
         self.received = dict.fromkeys((source.topic for source in plan.sources), 0)
+        self.memory: dict[str, Memory] = {}
+        """What each stateful operator holds, as of the last second."""
         self._broker = broker
+        self._next_measure = 0.0
         self._stack = ExitStack()
         self._last_commit = 0.0
         self._last_tick = 0
@@ -266,6 +272,13 @@ class Session:
                 since = (time.monotonic() - ended) * 1000
                 self.latencies.add(self.clock() - since - oldest)
 
+    def measure_memory(self, now: float) -> None:
+        """Looks at how much state the operators hold, about once a second."""
+        if now >= self._next_measure:
+            self._next_measure = now + MEASURE_EVERY
+            stages = self.dataflow.stages
+            self.memory = {stage.operator.id: stage.operator.memory() for stage in stages if stage.stateful}
+
     def has_queued(self) -> bool:
         """Whether a source has something that is not processed yet."""
         return any(prefetcher.queued for prefetcher in self.prefetchers.values())
@@ -343,6 +356,7 @@ class Session:
 
     def finish(self) -> None:
         """Commits everything that was processed."""
+        self._next_measure = 0.0
         timeout = self.settings.checkpoint.timeout / 1000
         if not self.pipeline.wait(timeout):
             raise ConnectorError(f"the last commit is not durable after {self.settings.checkpoint.timeout} ms")

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from thalweg.streams.operator import Account
+from thalweg.streams.operator import Account, Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,8 @@ class OperatorStatus:
     account: Account
     batches: int
     stateful: bool
+    memory: Memory = field(default_factory=Memory)
+    """State held, as of the last second."""
 
 
 @dataclass(frozen=True, slots=True)

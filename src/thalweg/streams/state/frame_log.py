@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 import polars as pl
 
 from thalweg.streams.batch import KEY_GROUP
-from thalweg.streams.operator import State, StateDelta
+from thalweg.streams.operator import Memory, State, StateDelta
+from thalweg.streams.state.pool import current_pool
 from thalweg.streams.state.runs import Merge, Runs, compact_strings
 
 Groups = Callable[[pl.DataFrame], pl.Series]
@@ -33,6 +34,7 @@ class FrameLog:
         self._merge = merge
         self._keys = tuple(keys)
         self._key_groups = key_groups
+        self._pool = current_pool()
         self._panes: dict[int, Runs] = {}
         self._changes: dict[int, Runs] = {}
         self._durable: set[int] = set()
@@ -56,11 +58,12 @@ class FrameLog:
             self._add(int(pane), rows)
 
     def _add(self, pane: int, frame: pl.DataFrame) -> None:
-        self._panes.setdefault(pane, self._runs()).append(frame)
-        self._changes.setdefault(pane, self._runs()).append(frame)
+        cell = self._pool.hold(frame)
+        self._panes.setdefault(pane, self._runs()).append(cell)
+        self._changes.setdefault(pane, self._runs()).append(cell)
 
     def _runs(self) -> Runs:
-        return Runs(self._merge, self._keys)
+        return Runs(self._merge, self._keys, pool=self._pool)
 
     def panes(self) -> Iterable[int]:
         """The panes that hold rows."""
@@ -83,6 +86,10 @@ class FrameLog:
     def rows(self) -> int:
         """Partial rows held, groups that repeat between frames counted each time."""
         return sum(runs.rows for runs in self._panes.values())
+
+    def memory(self) -> Memory:
+        """Partial rows held, and bytes of those in memory; what waits for the next commit counts once."""
+        return sum((runs.memory() for runs in self._panes.values()), Memory())
 
     def snapshot(self, *, full: bool) -> StateDelta:
         """What was dropped and added since the last snapshot, or all panes."""

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from thalweg.streams.operator import Memory
+from thalweg.streams.state.pool import SMALL, Cell, current_pool
 from thalweg.streams.state.runs import compact_strings
 from thalweg.streams.state.session_index import grown
 
@@ -25,7 +27,8 @@ class RowStore:
     """Rows by slot. Columns may be added and widened over time (as in a diagonal, relaxed concatenation)."""
 
     def __init__(self) -> None:
-        self._frames: dict[int, pl.DataFrame] = {}
+        self._pool = current_pool()
+        self._frames: dict[int, Cell] = {}
         self._owners: dict[int, Int64s] = {}
         self._live: dict[int, int] = {}
         self._next = 0
@@ -34,6 +37,19 @@ class RowStore:
 
     def __len__(self) -> int:
         return sum(self._live.values())
+
+    def memory(self) -> Memory:
+        """Rows held, and bytes of the frames in memory, garbage included."""
+        return Memory(len(self), sum(cell.bytes for cell in self._frames.values() if cell.resident))
+
+    def has(self, slots: Int64s) -> npt.NDArray[np.bool_]:
+        """Which of these slots have rows."""
+        found: npt.NDArray[np.bool_] = self._frame[slots] >= 0
+        return found
+
+    @property
+    def _large(self) -> int:
+        return SMALL if self._pool.limited else _LARGE
 
     def reserve(self, capacity: int) -> None:
         """Makes room for slots below `capacity`."""
@@ -45,10 +61,10 @@ class RowStore:
         """Sets the rows of the slots that occur in `__slot`; what they had before is void."""
         if not rows.height:
             return
-        rows = rows.sort(SLOT)
+        rows = rows.sort(SLOT, maintain_order=True)
         owners, offsets, lengths = np.unique(rows[SLOT].to_numpy(), return_index=True, return_counts=True)
         self.free(owners)
-        self._place(owners.astype(np.int64), offsets, lengths, compact_strings(rows.drop(SLOT)))
+        self._place(owners.astype(np.int64), offsets, lengths, rows.drop(SLOT))
         self._tidy(rows.height)
 
     def read(self, slots: Int64s) -> pl.DataFrame | None:
@@ -60,7 +76,7 @@ class RowStore:
         parts = []
         for run in np.split(slots, np.flatnonzero(np.diff(self._frame[slots])) + 1):
             lengths = self._length[run]
-            frame = self._frames[int(self._frame[run[0]])]
+            frame = self._frames[int(self._frame[run[0]])].load()
             parts.append(
                 frame[_ranges(self._offset[run], lengths)].with_columns(pl.Series(SLOT, np.repeat(run, lengths)))
             )
@@ -78,8 +94,20 @@ class RowStore:
                 del self._frames[frame], self._owners[frame], self._live[frame]
 
     def _place(self, owners: Int64s, offsets: Int64s, lengths: Int64s, rows: pl.DataFrame) -> None:
+        """Adds a frame, or several small ones where frames may have to be loaded to read a few rows."""
+        if self._pool.limited and rows.height > SMALL:
+            cuts = np.flatnonzero(np.diff(offsets // SMALL)) + 1
+            for part in np.split(np.arange(len(owners)), cuts):
+                start = int(offsets[part[0]])
+                piece = rows[np.arange(start, start + int(lengths[part].sum()))]  # a copy: a slice keeps all in memory
+                self._place_frame(owners[part], offsets[part] - start, lengths[part], piece)
+        else:
+            self._place_frame(owners, offsets, lengths, rows)
+
+    def _place_frame(self, owners: Int64s, offsets: Int64s, lengths: Int64s, rows: pl.DataFrame) -> None:
         number, self._next = self._next, self._next + 1
-        self._frames[number], self._owners[number], self._live[number] = rows, owners, rows.height
+        self._frames[number], self._owners[number] = self._pool.hold(compact_strings(rows)), owners
+        self._live[number] = rows.height
         self._frame[owners], self._offset[owners], self._length[owners] = number, offsets, lengths
 
     def _tidy(self, written: int) -> None:
@@ -93,7 +121,7 @@ class RowStore:
         total = 0
         for number in reversed(numbers):
             live = self._live[number]
-            if live >= _LARGE or (chosen and live >= 2 * total):
+            if live >= self._large or (chosen and live >= 2 * total):
                 break
             chosen.append(number)
             total += live
@@ -112,12 +140,12 @@ class RowStore:
         slots = np.unique(np.concatenate(owners))
         rows = self.read(slots)
         assert rows is not None
-        rows = rows.sort(SLOT)
+        rows = rows.sort(SLOT, maintain_order=True)
         lengths = self._length[slots].copy()
         for number in numbers:
             del self._frames[number], self._owners[number], self._live[number]
         offsets = np.cumsum(lengths) - lengths
-        self._place(slots, offsets, lengths, compact_strings(rows.drop(SLOT)))
+        self._place(slots, offsets, lengths, rows.drop(SLOT))
 
 
 _FAN_IN = 6

@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
+from thalweg.streams.operator import Memory
+from thalweg.streams.state.pool import Cell, StatePool, current_pool
+
 Merge = Callable[[Sequence[pl.DataFrame]], pl.DataFrame]
 """Reduces partial rows to one per group; associative and commutative."""
 
@@ -31,24 +34,26 @@ class Runs:
         merge: the reduction.
         keys: columns whose hash chooses the shard; without any there are no shards.
         depth: how many shardings are above this one.
+        pool: holds the frames; by default that of the job whose operators are being built.
     """
 
-    __slots__ = ("_depth", "_keys", "_merge", "_owing", "_own", "_shards", "frames")
+    __slots__ = ("_depth", "_keys", "_merge", "_owing", "_own", "_pool", "_shards", "cells")
 
-    def __init__(self, merge: Merge, keys: Sequence[str] = (), depth: int = 0) -> None:
+    def __init__(self, merge: Merge, keys: Sequence[str] = (), depth: int = 0, pool: StatePool | None = None) -> None:
         self._merge = merge
         self._keys = tuple(keys)
         self._depth = depth
-        self.frames: list[pl.DataFrame] = []
+        self._pool = pool or current_pool()
+        self.cells: list[Cell] = []
         """In falling order of size."""
         self._own = 0
         self._shards: list[Runs] = []
         self._owing: deque[Runs] = deque()
         """Shards that have frames to merge."""
 
-    def append(self, frame: pl.DataFrame) -> None:
+    def append(self, frame: pl.DataFrame | Cell) -> None:
         """Adds partial rows."""
-        self._push(frame)
+        self._push(frame if isinstance(frame, Cell) else self._pool.hold(frame))
         self._settle_own()
         self._pay(4 * frame.height + SPLIT // 4)
 
@@ -59,23 +64,29 @@ class Runs:
 
     def all_frames(self) -> list[pl.DataFrame]:
         """All frames, those of the shards too."""
-        return [*self.frames, *(frame for shard in self._shards for frame in shard.all_frames())]
+        own = (cell.load() for cell in self.cells)
+        return [*own, *(frame for shard in self._shards for frame in shard.all_frames())]
 
-    def _push(self, frame: pl.DataFrame) -> None:
-        self.frames.append(frame)
-        self._own += frame.height
+    def memory(self) -> Memory:
+        """Rows held, and bytes of those in memory."""
+        own = Memory(self._own, sum(cell.bytes for cell in self.cells if cell.resident))
+        return sum((shard.memory() for shard in self._shards), own)
+
+    def _push(self, cell: Cell) -> None:
+        self.cells.append(cell)
+        self._own += cell.height
 
     def _settle_own(self) -> int:
         """Merges frames of like size; hands down what has grown too large. Returns the rows that it touched."""
-        frames = self.frames
-        start, tail = len(frames) - 1, frames[-1].height
-        while start and frames[start - 1].height < 2 * tail:
+        cells = self.cells
+        start, tail = len(cells) - 1, cells[-1].height
+        while start and cells[start - 1].height < 2 * tail:
             start -= 1
-            tail += frames[start].height
+            tail += cells[start].height
         touched = 0
-        if len(frames) - start >= _FAN_IN:
-            merged = compact_strings(self._merge(frames[start:]))
-            frames[start:] = [merged]
+        if len(cells) - start >= _FAN_IN:
+            merged = self._pool.hold(compact_strings(self._merge([cell.load() for cell in cells[start:]])))
+            cells[start:] = [merged]
             self._own += merged.height - tail
             touched = tail
         if self._own > SPLIT and self._keys and self._depth < _DEEPEST:
@@ -84,21 +95,22 @@ class Runs:
         return touched
 
     def _hand_down(self) -> None:
-        rows = self._merge(self.frames) if len(self.frames) > 1 else self.frames[0]
-        self.frames, self._own = [], 0
+        frames = [cell.load() for cell in self.cells]
+        rows = self._merge(frames) if len(frames) > 1 else frames[0]
+        self.cells, self._own = [], 0
         if not self._shards:
-            self._shards = [Runs(self._merge, self._keys, self._depth + 1) for _ in range(_SHARDS)]
+            self._shards = [Runs(self._merge, self._keys, self._depth + 1, self._pool) for _ in range(_SHARDS)]
         shard = (rows.select(self._keys).hash_rows(seed=7) // _SHARDS**self._depth % _SHARDS).alias(_SHARD)
         for (number,), part in rows.with_columns(shard).partition_by(_SHARD, as_dict=True, include_key=False).items():
-            self._shards[int(number)]._push(compact_strings(part))
-        self._owing.extend(shard for shard in self._shards if shard.frames and shard not in self._owing)
+            self._shards[int(number)]._push(self._pool.hold(compact_strings(part)))
+        self._owing.extend(shard for shard in self._shards if shard.cells and shard not in self._owing)
 
     def _pay(self, budget: int) -> int:
         """Does merges that are due in the shards, about `budget` rows of them. Returns the rows that it touched."""
         paid = 0
         while self._owing and paid < budget:
             shard = self._owing.popleft()
-            paid += shard._settle_own() if shard.frames else 0
+            paid += shard._settle_own() if shard.cells else 0
             paid += shard._pay(budget - paid)
             if shard._owing:
                 self._owing.append(shard)

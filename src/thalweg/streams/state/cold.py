@@ -1,0 +1,180 @@
+"""Cold stores: where state frames go that do not fit into memory. Each serves one run of one job, and starts empty."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from thalweg.errors import MissingExtraError, StateError
+
+
+class DiskStore:
+    """One file for each frame, in a folder that is the job's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        _fresh(folder)
+
+    def put(self, number: int, payload: bytes) -> None:
+        try:
+            self._path(number).write_bytes(payload)
+        except OSError as error:
+            raise StateError(f"can't spill state to {self.folder}: {error}") from error
+
+    def get(self, number: int) -> bytes:
+        try:
+            return self._path(number).read_bytes()
+        except OSError as error:
+            raise StateError(f"spilled state is gone from {self.folder}: {error}") from error
+
+    def drop(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._path(number).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:012d}.arrow"
+
+
+class RocksStore:
+    """A RocksDB database in a folder that is the job's own. What it keeps is compressed already."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from rocksdict import Options, Rdict, WriteOptions
+        except ImportError as error:
+            raise MissingExtraError(
+                "StateBackend.rocksdb needs the package rocksdict: pip install 'thalweg[rocksdb]'"
+            ) from error
+        self.folder = folder
+        _fresh(folder)
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        # Frames are large values that are written once and deleted whole: kept apart from the keys, they are never
+        # copied by compaction.
+        options.set_enable_blob_files(True)
+        options.set_enable_blob_gc(True)
+        options.set_max_open_files(256)
+        try:
+            self._database = Rdict(str(folder), options)
+        except Exception as error:  # rocksdict raises bare exceptions
+            raise StateError(f"can't open RocksDB in {folder}: {error}") from error
+        self._unlogged = WriteOptions()
+        self._unlogged.disable_wal = True  # a run that ends leaves nothing: the durable state is elsewhere
+
+    def put(self, number: int, payload: bytes) -> None:
+        try:
+            self._database.put(_key(number), payload, write_opt=self._unlogged)
+        except Exception as error:
+            raise StateError(f"RocksDB in {self.folder} refused a write: {error}") from error
+
+    def get(self, number: int) -> bytes:
+        try:
+            payload = self._database.get(_key(number))
+        except Exception as error:
+            raise StateError(f"RocksDB in {self.folder} refused a read: {error}") from error
+        if payload is None:
+            raise StateError(f"state frame {number} is gone from RocksDB in {self.folder}")
+        return bytes(payload)
+
+    def drop(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._database.delete(_key(number), write_opt=self._unlogged)
+
+    def close(self) -> None:
+        self._database.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class RedisStore:
+    """Keys `<prefix>:<run>:<number>` in a Redis server; each run has an id of its own.
+
+    So an instance that was fenced off and still writes can't touch the state of the one that took over. What earlier
+    runs of the same slot have left is deleted at the start.
+    """
+
+    def __init__(self, url: str, prefix: str) -> None:
+        try:
+            import redis
+        except ImportError as error:
+            raise MissingExtraError(
+                "StateBackend.redis needs the package redis: pip install 'thalweg[redis]'"
+            ) from error
+        self._failure: type[Exception] = redis.RedisError
+        self._client: Any = redis.Redis.from_url(url, socket_timeout=30, socket_connect_timeout=5)
+        self._url = _without_password(url)
+        self._all = prefix
+        self._prefix = f"{prefix}:{uuid.uuid4().hex[:12]}"
+        try:
+            self._forget(f"{_escaped(prefix)}:*")
+        except self._failure as error:
+            raise StateError(f"can't reach Redis at {self._url} for state: {error}") from error
+
+    def put(self, number: int, payload: bytes) -> None:
+        try:
+            self._client.set(self._name(number), payload)
+        except self._failure as error:
+            raise StateError(f"Redis at {self._url} refused state: {error}") from error
+
+    def get(self, number: int) -> bytes:
+        try:
+            payload = self._client.get(self._name(number))
+        except self._failure as error:
+            raise StateError(f"Redis at {self._url} did not give state back: {error}") from error
+        if payload is None:
+            raise StateError(
+                f"state frame {number} is gone from Redis at {self._url}: evicted (use maxmemory-policy noeviction), "
+                "flushed, or another instance of the job has taken over"
+            )
+        return bytes(payload)
+
+    def drop(self, numbers: list[int]) -> None:
+        try:
+            self._client.unlink(*(self._name(number) for number in numbers))
+        except self._failure as error:
+            raise StateError(f"Redis at {self._url} refused to delete state: {error}") from error
+
+    def close(self) -> None:
+        try:
+            self._forget(f"{_escaped(self._prefix)}:*")
+            self._client.close()
+        except self._failure as error:
+            raise StateError(f"Redis at {self._url}: {error}; state under {self._prefix} is left behind") from error
+
+    def _forget(self, pattern: str) -> None:
+        batch: list[bytes] = []
+        for name in self._client.scan_iter(pattern, count=1000):
+            batch.append(name)
+            if len(batch) >= 1000:
+                self._client.unlink(*batch)
+                batch = []
+        if batch:
+            self._client.unlink(*batch)
+
+    def _name(self, number: int) -> str:
+        return f"{self._prefix}:{number}"
+
+
+def _fresh(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise StateError(f"can't make the folder {folder} for state: {error}") from error
+
+
+def _key(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\{c}" if c in "*?[]\\^" else c for c in text)
+
+
+def _without_password(url: str) -> str:
+    head, _, tail = url.rpartition("@")
+    return f"{head.split('://', 1)[0]}://…@{tail}" if head else url
