@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from thalweg.connectors.dead_records import dead_records
+from thalweg.formats.dead_records import dead_records
 from thalweg.records import Decoder, Int64s, RawRecords
 from thalweg.streams.batch import INGESTED, OFFSET, PARTITION, TIMESTAMP
 from thalweg.streams.connector import SourceBatch

@@ -7,19 +7,37 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from thalweg.kafka.admin import KafkaAdmin, TopicDescription
+    from thalweg.kafka.kafka_consumer import KafkaConsumer
     from thalweg.kafka.local_cluster import LocalKafka
     from thalweg.kafka.producer import KafkaProducer, ProduceError, RecordMetadata
+    from thalweg.kafka.rows import BadRecords, KafkaRecord
+    from thalweg.kafka.security import KafkaSecurity
 
 _HOMES = {
+    "BadRecords": "rows",
     "KafkaAdmin": "admin",
+    "KafkaConsumer": "kafka_consumer",
     "KafkaProducer": "producer",
+    "KafkaRecord": "rows",
+    "KafkaSecurity": "security",
     "LocalKafka": "local_cluster",
     "ProduceError": "producer",
     "RecordMetadata": "producer",
     "TopicDescription": "admin",
 }
 
-__all__ = ["KafkaAdmin", "KafkaProducer", "LocalKafka", "ProduceError", "RecordMetadata", "TopicDescription"]
+__all__ = [
+    "BadRecords",
+    "KafkaAdmin",
+    "KafkaConsumer",
+    "KafkaProducer",
+    "KafkaRecord",
+    "KafkaSecurity",
+    "LocalKafka",
+    "ProduceError",
+    "RecordMetadata",
+    "TopicDescription",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -22,7 +22,7 @@ from typing import Any
 
 from thalweg.errors import ConfigurationError
 from thalweg.kafka._librdkafka import Functions, address_of, load
-from thalweg.kafka._produce_api import TopicPartitionStruct
+from thalweg.kafka._produce_api import TopicPartitionStruct, refused_setting
 
 TopicPartition = tuple[str, int]
 
@@ -78,6 +78,7 @@ RebalanceCallback = CFUNCTYPE(None, c_void_p, c_int, POINTER(PartitionListStruct
 ErrorCallback = CFUNCTYPE(None, c_void_p, c_int, c_char_p, c_void_p)
 LogCallback = CFUNCTYPE(None, c_void_p, c_int, c_char_p, c_char_p)
 StatsCallback = CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t, c_void_p)
+OffsetCommitCallback = CFUNCTYPE(None, c_void_p, c_int, POINTER(PartitionListStruct), c_void_p)
 
 _LIST = POINTER(PartitionListStruct)
 _FUNCTIONS: Functions = {
@@ -88,6 +89,7 @@ _FUNCTIONS: Functions = {
     "rd_kafka_conf_set_error_cb": (None, (c_void_p, ErrorCallback)),
     "rd_kafka_conf_set_log_cb": (None, (c_void_p, LogCallback)),
     "rd_kafka_conf_set_stats_cb": (None, (c_void_p, StatsCallback)),
+    "rd_kafka_conf_set_offset_commit_cb": (None, (c_void_p, OffsetCommitCallback)),
     "rd_kafka_new": (c_void_p, (c_int, c_void_p, c_char_p, c_size_t)),
     "rd_kafka_destroy": (None, (c_void_p,)),
     "rd_kafka_set_log_queue": (c_int, (c_void_p, c_void_p)),
@@ -104,7 +106,10 @@ _FUNCTIONS: Functions = {
     "rd_kafka_err2str": (c_char_p, (c_int,)),
     "rd_kafka_fatal_error": (c_int, (c_void_p, c_char_p, c_size_t)),
     "rd_kafka_subscribe": (c_int, (c_void_p, _LIST)),
+    "rd_kafka_unsubscribe": (c_int, (c_void_p,)),
     "rd_kafka_assign": (c_int, (c_void_p, _LIST)),
+    "rd_kafka_incremental_assign": (c_void_p, (c_void_p, _LIST)),
+    "rd_kafka_incremental_unassign": (c_void_p, (c_void_p, _LIST)),
     "rd_kafka_assignment": (c_int, (c_void_p, POINTER(_LIST))),
     "rd_kafka_assignment_lost": (c_int, (c_void_p,)),
     "rd_kafka_rebalance_protocol": (c_char_p, (c_void_p,)),
@@ -114,6 +119,7 @@ _FUNCTIONS: Functions = {
     "rd_kafka_position": (c_int, (c_void_p, _LIST)),
     "rd_kafka_committed": (c_int, (c_void_p, _LIST, c_int)),
     "rd_kafka_commit": (c_int, (c_void_p, _LIST, c_int)),
+    "rd_kafka_offsets_for_times": (c_int, (c_void_p, _LIST, c_int)),
     "rd_kafka_get_watermark_offsets": (c_int, (c_void_p, c_char_p, c_int32, POINTER(c_int64), POINTER(c_int64))),
     "rd_kafka_query_watermark_offsets": (
         c_int,
@@ -218,7 +224,7 @@ def new_consumer(config: Mapping[str, str], callbacks: Mapping[str, Any]) -> int
     for name, value in {**config, "log.queue": "true"}.items():
         if lib.rd_kafka_conf_set(conf, name.encode(), value.encode(), text, len(text)) != 0:
             lib.rd_kafka_conf_destroy(conf)
-            raise ConfigurationError(f"Kafka setting {name}={value!r}: {text.value.decode(errors='replace')}")
+            raise refused_setting(name, value, text.value)
     for name, callback in callbacks.items():
         setter: Callable[..., None] = getattr(lib, f"rd_kafka_conf_set_{name}_cb")
         setter(conf, callback)

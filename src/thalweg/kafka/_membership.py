@@ -69,6 +69,11 @@ class Membership:
             logger.warning("the consumer did not leave its group in order: %s", failure(code))
         self.assigned, self.offered = frozenset(), None
 
+    @property
+    def leaving(self) -> bool:
+        """The consumer is being closed."""
+        return self._leaving
+
     def _on_rebalance(self, handle: int, code: int, partitions: Any, opaque: int | None) -> None:
         try:
             self._rebalance(handle, code, partitions)

@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from thalweg.errors import ConnectorError
 from thalweg.kafka import _consume_kernels as kernels
@@ -58,10 +59,20 @@ class Loan:
 
 
 class Share:
-    """One batch's part in a loan; given back once, at the latest when nobody holds it any more."""
+    """One batch's part in a loan; given back once, at the latest when nobody holds it any more.
 
-    def __init__(self, loan: Loan) -> None:
+    Args:
+        messages: the rd_kafka_message_t of each of the batch's rows, for what a `RawRecords` does not carry (headers).
+    """
+
+    def __init__(self, loan: Loan, messages: Int64s) -> None:
         self._loan: Loan | None = loan
+        self.messages = messages
+
+    def keep(self, rows: npt.NDArray[np.bool_]) -> Share:
+        """The batch has lost its other rows."""
+        self.messages = self.messages[rows]
+        return self
 
     def release(self) -> None:
         loan, self._loan = self._loan, None
@@ -147,18 +158,22 @@ class MessageReader:
         if not rows:
             loan.release()
             return [], errors
-        raw.owner = Share(loan)
-        return self._by_topic(raw, topics[:rows], loan), errors
+        good = np.delete(messages, errors_at[:failed]) if failed else messages
+        return self._by_topic(raw, topics[:rows], loan, good), errors
 
-    def _by_topic(self, raw: RawRecords, topics: Int64s, loan: Loan) -> list[RawRecords]:
+    def _by_topic(self, raw: RawRecords, topics: Int64s, loan: Loan, messages: Int64s) -> list[RawRecords]:
         first = int(topics[0])
         if (topics == first).all():
             raw.topic = self._name(first)
+            raw.owner = Share(loan, messages)
             return [raw]
         handles = np.unique(topics).tolist()
-        raw.owner = None
         loan.shares = len(handles)
-        return [some(raw, topics == handle, Share(loan), self._name(handle)) for handle in handles]
+        rows = [topics == handle for handle in handles]
+        return [
+            some(raw, mine, Share(loan, messages[mine]), self._name(handle))
+            for handle, mine in zip(handles, rows, strict=True)
+        ]
 
     def _name(self, handle: int) -> str:
         name = self._names.get(handle)

@@ -151,6 +151,21 @@ def fatal_error(handle: int) -> Failure | None:
     return Failure(found.code, found.name, found.text, fatal=True)
 
 
+_SECRET = ("password", "secret", "jaas", "sasl.oauthbearer.config", "key.pem", "private")
+
+
+def is_secret(name: str) -> bool:
+    """Whether a setting of this name must not be shown."""
+    return any(part in name for part in _SECRET)
+
+
+def refused_setting(name: str, value: str, reason: bytes) -> ConfigurationError:
+    """What librdkafka says of a setting; never a secret's value, which its own words may repeat."""
+    if is_secret(name):
+        return ConfigurationError(f"Kafka setting {name} (its value is not shown): librdkafka does not take it")
+    return ConfigurationError(f"Kafka setting {name}={value!r}: {reason.decode(errors='replace')}")
+
+
 def new_producer(config: Mapping[str, str]) -> int:
     """A producer handle whose delivery reports, errors and logs are events on its main queue.
 
@@ -163,7 +178,7 @@ def new_producer(config: Mapping[str, str]) -> int:
     for name, value in {**config, "log.queue": "true"}.items():
         if lib.rd_kafka_conf_set(conf, name.encode(), value.encode(), text, len(text)) != 0:
             lib.rd_kafka_conf_destroy(conf)
-            raise ConfigurationError(f"Kafka setting {name}={value!r}: {text.value.decode(errors='replace')}")
+            raise refused_setting(name, value, text.value)
     lib.rd_kafka_conf_set_events(conf, EVENT_DR | EVENT_ERROR | EVENT_LOG)
     handle = lib.rd_kafka_new(PRODUCER, conf, text, len(text))
     if not handle:

@@ -48,6 +48,9 @@ def _call(typingctx: Any, address: Any, arguments: Any) -> Any:
     return types.int64(types.int64, arguments), generate
 
 
+call_function = _call
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def _words(typingctx: Any, address: Any) -> Any:
     """An address as a pointer to int64."""

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from thalweg.records import RawRecords
+
+
+@runtime_checkable
+class Cut(Protocol):
+    """An owner that knows of each of its rows."""
+
+    def keep(self, rows: npt.NDArray[np.bool_]) -> Cut:
+        """The batch has lost its other rows."""
 
 
 def some(raw: RawRecords, keep: npt.NDArray[np.bool_], owner: object, topic: str | None = None) -> RawRecords:
@@ -37,6 +46,8 @@ def without(batches: Iterable[RawRecords], partitions: Iterable[tuple[str, int]]
             kept.append(raw)
         elif keep.any():
             owner, raw.owner = raw.owner, None
+            if isinstance(owner, Cut):
+                owner = owner.keep(keep)
             kept.append(some(raw, keep, owner))
         else:
             raw.release()

@@ -12,11 +12,11 @@ out, all brokers down, unknown topic or partition, transport failure."""
 _PAUSE = 0.1
 
 
-def until_settled(ask: Callable[[int], int], timeout_ms: int) -> int:
+def until_settled(ask: Callable[[int], int], timeout_ms: int, passing: frozenset[int] = PASSING) -> int:
     """Calls `ask(remaining milliseconds)` until it returns 0, an error that waiting does not mend, or time is up."""
     deadline = time.monotonic() + timeout_ms / 1000
     while True:
         code = ask(max(1, int((deadline - time.monotonic()) * 1000)))
-        if code not in PASSING or time.monotonic() + _PAUSE >= deadline:
+        if code not in passing or time.monotonic() + _PAUSE >= deadline:
             return code
         time.sleep(_PAUSE)

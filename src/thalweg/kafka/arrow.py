@@ -22,8 +22,8 @@ def to_arrow(raw: RawRecords) -> pa.RecordBatch:
     import pyarrow as pa
 
     columns = {
-        "value": _binary(raw.value_address, raw.value_length),
-        "key": _binary(raw.key_address, raw.key_length),
+        "value": binary_column(raw.value_address, raw.value_length),
+        "key": binary_column(raw.key_address, raw.key_length),
         "partition": pa.array(raw.partition),
         "offset": pa.array(raw.offset),
         "timestamp": pa.array(raw.timestamp),
@@ -31,7 +31,8 @@ def to_arrow(raw: RawRecords) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
-def _binary(addresses: UInt64s, lengths: Int64s) -> pa.Array:
+def binary_column(addresses: UInt64s, lengths: Int64s) -> pa.Array:
+    """Copies n byte strings into a large_binary column; a length of -1 is a null."""
     import pyarrow as pa
 
     from thalweg.kafka._consume_kernels import copy_rows, offsets_of

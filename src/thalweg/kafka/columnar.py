@@ -21,10 +21,11 @@ from thalweg.kafka import _consume_api as native
 from thalweg.kafka._consume_api import PartitionList, TopicPartition, api
 from thalweg.kafka._membership import Membership
 from thalweg.kafka._messages import ConsumerHandle, MessageReader
-from thalweg.kafka._produce_api import FATAL, GroupMembership, failure, fatal_error, take_error
+from thalweg.kafka._produce_api import FATAL, STATE, GroupMembership, failure, fatal_error, take_error
 from thalweg.kafka._reading_progress import ReadingProgress
+from thalweg.kafka._rebalancing import ListenedMembership, RebalanceListener
 from thalweg.kafka._records import without
-from thalweg.kafka._retry import until_settled
+from thalweg.kafka._retry import PASSING, until_settled
 from thalweg.kafka._waker import Waker
 from thalweg.kafka.arrow import to_arrow
 from thalweg.kafka.consumer_config import consumer_config
@@ -47,6 +48,8 @@ class ColumnarConsumer:
         topics: to subscribe to as a member of `group.id`; none: `start` says what to read.
         hold_assignment: read nothing of what the group assigns until `start` is called, and keep what the group wants
             back until `close`, so that a commit under way can end.
+        listener: is told of every rebalance; partitions then come and go one by one where the group's strategy is
+            cooperative.
 
     Raises:
         ConfigurationError: a setting that can't work.
@@ -58,12 +61,21 @@ class ColumnarConsumer:
     """
 
     def __init__(
-        self, config: Mapping[str, object], topics: Sequence[str] = (), *, hold_assignment: bool = False
+        self,
+        config: Mapping[str, object],
+        topics: Sequence[str] = (),
+        *,
+        hold_assignment: bool = False,
+        listener: RebalanceListener | None = None,
     ) -> None:
-        settings = consumer_config(config, topics)
+        settings = consumer_config(config, topics, cooperative=listener is not None)
         self._brokers = settings.get("bootstrap.servers") or settings["metadata.broker.list"]
         self._progress = ReadingProgress()
-        self._membership = Membership(self._progress, hold_assignment)
+        self._membership = (
+            Membership(self._progress, hold_assignment)
+            if listener is None
+            else ListenedMembership(self._progress, listener)
+        )
         self._waker = Waker()
         self._woken = False
         self._pending: deque[RawRecords] = deque()
@@ -75,8 +87,17 @@ class ColumnarConsumer:
         self._reader = MessageReader(self._handle)
         api().rd_kafka_queue_io_event_enable(self._queue, self._waker.fileno(), b"q", 1)
         if topics:
-            with PartitionList([(topic, -1) for topic in topics]) as wanted:
-                self._check(api().rd_kafka_subscribe(self._handle.pointer, wanted.pointer), "subscribe")
+            self.subscribe(topics)
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Joins the group for these topics, instead of those before; a name that starts with ^ is a pattern."""
+        with self._in_use(), PartitionList([(topic, -1) for topic in topics]) as wanted:
+            self._check(api().rd_kafka_subscribe(self._handle.pointer, wanted.pointer), "subscribe")
+
+    def unsubscribe(self) -> None:
+        """Leaves the group; later polls tell the listener of it."""
+        with self._in_use():
+            self._check(api().rd_kafka_unsubscribe(self._handle.pointer), "unsubscribe")
 
     # ---------------------------------------------------------------- reading
 
@@ -156,6 +177,11 @@ class ColumnarConsumer:
     def caught_up(self) -> frozenset[TopicPartition]:
         return self._progress.caught_up()
 
+    def reached_ends(self) -> dict[TopicPartition, int]:
+        """The ends of the partitions that are caught up: behind them lie only transaction markers, if anything."""
+        ends = self._progress.ends()
+        return {tp: ends[tp] for tp in self._progress.caught_up() if tp in ends}
+
     def end_offsets(self) -> dict[TopicPartition, int]:
         """See `RecordConsumer`."""
         ends = self._progress.ends()
@@ -172,11 +198,16 @@ class ColumnarConsumer:
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """See `RecordConsumer`."""
         with self._in_use(), PartitionList(positions) as wanted:
-            error = api().rd_kafka_seek_partitions(self._handle.pointer, wanted.pointer, _REQUEST_TIMEOUT_MS)
-            if problem := take_error(error):
-                raise ConnectorError(f"can't seek: {problem}")
-            for row in wanted.rows():
-                self._check(row.err, f"seek in {row.topic.decode()} [{row.partition}]")
+
+            def ask(remaining_ms: int) -> int:
+                problem = take_error(api().rd_kafka_seek_partitions(self._handle.pointer, wanted.pointer, remaining_ms))
+                if problem is not None:
+                    return problem.code
+                return next((row.err for row in wanted.rows() if row.err), 0)
+
+            # A partition that was assigned a moment ago is not fetched yet, and refuses to be moved.
+            code = until_settled(ask, _REQUEST_TIMEOUT_MS, PASSING | {STATE})
+            self._check(code, f"seek in {', '.join(f'{topic} [{partition}]' for topic, partition in positions)}")
             self._drop_pending(positions)
             self._progress.restart(positions)
 
@@ -252,6 +283,27 @@ class ColumnarConsumer:
             codes = [code, *(row.err for row in wanted.rows())]
         for problem in (failure(code) for code in codes if code):
             raise_not_committed(problem)
+
+    def commit_async(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        """Begins to commit offsets; the listener hears of the result inside a later poll."""
+        with self._in_use(), PartitionList(offsets) as wanted:
+            self._check(api().rd_kafka_commit(self._handle.pointer, wanted.pointer, 1), "commit")
+
+    def offsets_at(
+        self, times: Mapping[TopicPartition, int], timeout_ms: int = _REQUEST_TIMEOUT_MS
+    ) -> dict[TopicPartition, int]:
+        """For each partition the offset of its first record at or after a time (ms UTC); its end where none is."""
+        with self._in_use(), PartitionList(times) as wanted:
+
+            def ask(remaining_ms: int) -> int:
+                for row in wanted.rows():  # what was asked for is overwritten by the answer
+                    row.offset = times[row.topic.decode(), row.partition]
+                code: int = api().rd_kafka_offsets_for_times(self._handle.pointer, wanted.pointer, remaining_ms)
+                return code or next((row.err for row in wanted.rows() if row.err), 0)
+
+            self._check(until_settled(ask, timeout_ms), "look up offsets by time")
+            found = {(row.topic.decode(), row.partition): row.offset for row in wanted.rows()}
+        return {tp: offset if offset >= 0 else self.watermarks(tp, timeout_ms)[1] for tp, offset in found.items()}
 
     def group_metadata(self) -> GroupMembership:
         """See `RecordConsumer`."""

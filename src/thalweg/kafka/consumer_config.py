@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from thalweg.errors import ConfigurationError
+from thalweg.kafka._produce_api import is_secret
 
 DEFAULTS: Mapping[str, str] = {
     "enable.auto.commit": "false",
@@ -28,8 +29,13 @@ DEFAULTS: Mapping[str, str] = {
 }
 
 
-def consumer_config(settings: Mapping[str, object], topics: Sequence[str]) -> dict[str, str]:
+def consumer_config(
+    settings: Mapping[str, object], topics: Sequence[str], *, cooperative: bool = False
+) -> dict[str, str]:
     """librdkafka settings as text, with our defaults where the user said nothing.
+
+    Args:
+        cooperative: the consumer can take and give partitions one by one.
 
     Raises:
         ConfigurationError: no brokers, no group for a subscription, or a setting that this consumer can't serve.
@@ -39,7 +45,8 @@ def consumer_config(settings: Mapping[str, object], topics: Sequence[str]) -> di
         raise ConfigurationError("the consumer needs bootstrap.servers, such as 'localhost:9092'")
     if topics and not config.get("group.id"):
         raise ConfigurationError("a consumer that subscribes to topics needs a group.id")
-    if "cooperative" in config.get("partition.assignment.strategy", "") or config.get("group.protocol") == "consumer":
+    one_by_one = "cooperative" in config.get("partition.assignment.strategy", "")
+    if not cooperative and (one_by_one or config.get("group.protocol") == "consumer"):
         raise ConfigurationError(
             "the consumer takes and gives partitions all at once: use partition.assignment.strategy=range (or "
             "roundrobin) and leave group.protocol at 'classic'"
@@ -53,4 +60,5 @@ def _text(name: str, value: object) -> str:
         return str(value).lower()
     if isinstance(value, str | int | float):
         return str(value)
-    raise ConfigurationError(f"Kafka setting {name} is {value!r}; give text, a number, or true/false")
+    shown = "not shown" if is_secret(name) else repr(value)
+    raise ConfigurationError(f"Kafka setting {name} is {shown}; give text, a number, or true/false")

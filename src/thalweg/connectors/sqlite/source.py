@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from thalweg.connectors.dead_records import dead_records
 from thalweg.connectors.sqlite.codec import Chunk, to_raw
 from thalweg.connectors.sqlite.topics import Topic, Topics
 from thalweg.errors import ConfigurationError, ConnectorError
+from thalweg.formats.dead_records import dead_records
 from thalweg.records import Decoder, RawRecords
 from thalweg.streams.batch import INGESTED, OFFSET, PARTITION, TIMESTAMP
 from thalweg.streams.connector import JobSettings, SourceBatch
