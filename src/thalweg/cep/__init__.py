@@ -1,9 +1,21 @@
 """Complex event processing: patterns over keyed events in time order."""
 
 from thalweg.cep.builder import PatternBuilder
+from thalweg.cep.machine import State, StateMachine, Transition
 from thalweg.cep.matcher import PatternMatcher
 from thalweg.cep.node import PatternNode
 from thalweg.cep.partial import PartialMatch
 from thalweg.cep.pattern import AfterMatch, Contiguity, Pattern
 
-__all__ = ["AfterMatch", "Contiguity", "PartialMatch", "Pattern", "PatternBuilder", "PatternMatcher", "PatternNode"]
+__all__ = [
+    "AfterMatch",
+    "Contiguity",
+    "PartialMatch",
+    "Pattern",
+    "PatternBuilder",
+    "PatternMatcher",
+    "PatternNode",
+    "State",
+    "StateMachine",
+    "Transition",
+]

@@ -1,0 +1,7 @@
+"""State machines: one instance per key, moved by events and by time."""
+
+from thalweg.cep.machine.definition import PREVIOUS, State, StateMachine, Transition
+from thalweg.cep.machine.instance import Instance
+from thalweg.cep.machine.replay import Replay
+
+__all__ = ["PREVIOUS", "Instance", "Replay", "State", "StateMachine", "Transition"]
