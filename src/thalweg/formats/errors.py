@@ -32,6 +32,18 @@ class ErrorClass(StrEnum):
     """Without a schema: a record that would make a table of more than `MAX_COLUMNS` columns."""
     BAD_ARROW = "BadArrow"
     """Not an Arrow IPC stream, or one with columns that do not fit the schema."""
+    BAD_AVRO = "BadAvro"
+    """Bytes that are not what the writer's schema says: cut short, left over, no such branch or symbol …"""
+    BAD_PROTOBUF = "BadProtobuf"
+    """Not a message of the schema's type."""
+    NOT_FRAMED = "NotFramed"
+    """Not in the registry's wire form: a zero byte and the number of a schema before the payload."""
+    UNKNOWN_SCHEMA = "UnknownSchema"
+    """The registry has no schema of the number that the record names."""
+    INCOMPATIBLE_SCHEMA = "IncompatibleSchema"
+    """The record's schema can't be read by the stream's."""
+    INVALID_VALUE = "InvalidValue"
+    """A record that its JSON Schema does not accept."""
 
 
 MAX_DEPTH = 200

@@ -96,6 +96,12 @@ def store_u16(typingctx, address, value):
 
 
 @intrinsic
+def store_u32(typingctx, address, value):
+    """Writes the low four bytes of `value`, little endian."""
+    return _store(_I32)(typingctx, address, value)
+
+
+@intrinsic
 def store_u64(typingctx, address, value):
     """Writes eight bytes, little endian."""
     return _store(_I64)(typingctx, address, value)
@@ -110,6 +116,27 @@ def store_f64(typingctx, address, value):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.float64), generate
+
+
+@intrinsic
+def load_f32(typingctx, address):
+    """The float at `address`."""
+
+    def generate(context, builder, signature, args):
+        return builder.load(_pointer(builder, args[0], ir.FloatType()), align=1)
+
+    return types.float32(types.int64), generate
+
+
+@intrinsic
+def store_f32(typingctx, address, value):
+    """Writes a float of four bytes."""
+
+    def generate(context, builder, signature, args):
+        builder.store(args[1], _pointer(builder, args[0], ir.FloatType()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float32), generate
 
 
 @intrinsic

@@ -1,0 +1,420 @@
+"""Avro records into columns: a loop over records that runs a program made from the writer's and the reader's schema.
+
+A step of the program reads one value, or steers: a branch of a union, a block of a list, a default. A column's buffers
+are written at its cursor, which goes back where its record turns out to be damaged.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from thalweg.formats.kernels import avro_values as why
+from thalweg.formats.kernels.avro_values import is_text, read_decimal, read_length, read_long
+from thalweg.formats.kernels.compile import entry, hot, inner
+from thalweg.formats.kernels.memory import (
+    load_f32,
+    load_u8,
+    load_u32,
+    load_u64,
+    move16,
+    store_f32,
+    store_f64,
+    store_u8,
+    store_u32,
+    store_u64,
+)
+from thalweg.formats.kernels.text import write_view
+
+Int64s = npt.NDArray[np.int64]
+
+# Columns of the program. A leaf has a column (-1: skipped) and the branch that is null (-1: no union).
+OP = 0
+COLUMN = 1
+NULL_BRANCH = 2
+A = 3
+B = 4
+C = 5
+STEP_FIELDS = 6
+
+# Leaves.
+LONG = 0
+INT = 1
+"""Four bytes; A and B: smallest and largest value."""
+BOUNDED = 2
+"""Eight bytes; A and B: smallest and largest value, C: times this, or (negative) divided by it."""
+BOOLEAN = 3
+FLOAT = 4
+DOUBLE = 5
+TEXT = 6
+BYTES = 7
+FIXED = 8
+"""A: how many bytes."""
+ENUM = 9
+"""A: where in the tables the writer's symbols become the reader's, B: how many, C: address of the views."""
+DECIMAL = 10
+"""A: how many bytes, -1: their number comes first; B: where in the tables the limit is."""
+LONG_TO_FLOAT = 11
+LONG_TO_DOUBLE = 12
+FLOAT_TO_DOUBLE = 13
+LAST_LEAF = 13
+# Steering.
+STRUCT = 14
+"""One more struct that is not null."""
+NULLS = 15
+"""A: where in the tables the columns are that get a null, B: how many."""
+CHOICE = 16
+"""A: where in the tables the branches are (`BRANCH_FIELDS` each), B: how many."""
+LIST = 17
+"""A: level, B: the step behind the list."""
+ITEM = 18
+"""The same; begins every item."""
+JUMP = 19
+DEFAULT = 20
+"""A: address of a default value, B: its bytes; the steps until `DEFAULT_END` read it."""
+DEFAULT_END = 21
+FAIL = 22
+"""A: why."""
+
+BRANCH_FIELDS = 3
+"""The branch's first step, where the columns are that it leaves null, and how many."""
+MAX_LEVELS = 32
+"""Lists within lists."""
+
+# Columns of the column table.
+KIND = 0
+"""0 nothing, 1 fixed, 2 view, 3 list."""
+DATA = 1
+SIZE = 2
+VALIDITY = 3
+COUNT = 4
+"""How many values there are."""
+SAVED = 5
+NULL_COUNT = 6
+ITEMS = 7
+SAVED_ITEMS = 8
+CAPACITY = 9
+GROWS = 10
+"""1: within a list, so that there may be more values than records."""
+COLUMN_FIELDS = 11
+
+# The state between calls.
+NEXT = 0
+USED = 1
+"""Bytes of the side buffer."""
+STATE_FIELDS = 2
+
+# Columns of the failures.
+REASON = 0
+STEP = 1
+PLACE = 2
+FAILURE_FIELDS = 3
+
+
+@hot
+def _clear_bit(validity: int, index: int) -> None:
+    byte = validity + (index >> 3)
+    store_u8(byte, load_u8(byte) & ~(1 << (index & 7)))
+
+
+@hot
+def _put_null(columns: Int64s, column: int) -> None:
+    at = columns[column, COUNT]
+    _clear_bit(columns[column, VALIDITY], at)
+    columns[column, NULL_COUNT] += 1
+    kind = columns[column, KIND]
+    if kind == 2:
+        # A view is followed even where it is null: it must not lead anywhere.
+        store_u64(columns[column, DATA] + 16 * at, 0)
+        store_u64(columns[column, DATA] + 16 * at + 8, 0)
+    elif kind == 3:
+        store_u64(columns[column, DATA] + 8 * (at + 1), columns[column, ITEMS])
+    columns[column, COUNT] = at + 1
+
+
+@inner
+def _put_nulls(columns: Int64s, tables: Int64s, start: int, count: int) -> None:
+    for index in range(start, start + count):
+        _put_null(columns, tables[index])
+
+
+@inner
+def _roll_back(columns: Int64s) -> None:
+    """Forgets what the last record has written."""
+    for column in range(len(columns)):
+        validity = columns[column, VALIDITY]
+        for at in range(columns[column, SAVED], columns[column, COUNT]):
+            byte = validity + (at >> 3)
+            bit = 1 << (at & 7)
+            if load_u8(byte) & bit == 0:
+                columns[column, NULL_COUNT] -= 1
+                store_u8(byte, load_u8(byte) | bit)
+        columns[column, COUNT] = columns[column, SAVED]
+        columns[column, ITEMS] = columns[column, SAVED_ITEMS]
+
+
+@inner
+def _has_room(columns: Int64s, more: int) -> bool:
+    for column in range(len(columns)):
+        if columns[column, GROWS] != 0 and columns[column, COUNT] + more > columns[column, CAPACITY]:
+            return False
+    return True
+
+
+@hot
+def _read_leaf(
+    p: int, end: int, step: int, program: Int64s, tables: Int64s, slot: int, side: int, used: int
+) -> tuple[int, int]:
+    """Reads one value into `slot` (0: nowhere): (address behind it or why not, bytes of the side buffer taken)."""
+    op = program[step, OP]
+    if op in (TEXT, BYTES):
+        p, length = read_length(p, end)
+        if p < 0 or slot == 0:
+            return p + length, used
+        if op == TEXT and not is_text(p, p + length):
+            return why.BAD_TEXT, used
+        return p + length, write_view(slot, p, length, end, side, used)
+    if op == DOUBLE:
+        if end - p < 8:
+            return why.TRUNCATED, used
+        if slot != 0:
+            store_u64(slot, load_u64(p))
+        return p + 8, used
+    if op in (FLOAT, FLOAT_TO_DOUBLE):
+        if end - p < 4:
+            return why.TRUNCATED, used
+        if op == FLOAT and slot != 0:
+            store_u32(slot, load_u32(p))
+        elif slot != 0:
+            store_f64(slot, np.float64(load_f32(p)))
+        return p + 4, used
+    if op == BOOLEAN:
+        if p >= end:
+            return why.TRUNCATED, used
+        byte = load_u8(p)
+        if byte > 1:
+            return why.BAD_BOOLEAN, used
+        if slot != 0:
+            store_u8(slot, byte)
+        return p + 1, used
+    if op == FIXED:
+        size = program[step, A]
+        if end - p < size:
+            return why.TRUNCATED, used
+        if slot != 0:
+            used = write_view(slot, p, size, end, side, used)
+        return p + size, used
+    if op == DECIMAL:
+        size = program[step, A]
+        if size < 0:
+            p, size = read_length(p, end)
+            if p < 0:
+                return p, used
+        elif end - p < size:
+            return why.TRUNCATED, used
+        limit = program[step, B]
+        if slot != 0 and not read_decimal(p, size, slot, tables[limit], tables[limit + 1]):
+            return why.OUT_OF_RANGE, used
+        return p + size, used
+    p, value = read_long(p, end)
+    if p < 0 or slot == 0:
+        return p, used
+    if op == LONG:
+        store_u64(slot, value)
+    elif op in (INT, BOUNDED):
+        if value < program[step, A] or value > program[step, B]:
+            return why.OUT_OF_RANGE, used
+        if op == INT:
+            store_u32(slot, value)
+        else:
+            scale = program[step, C]
+            store_u64(slot, value * scale if scale > 0 else value // -scale)
+    elif op == ENUM:
+        if value < 0 or value >= program[step, B]:
+            return why.BAD_SYMBOL, used
+        symbol = tables[program[step, A] + value]
+        if symbol < 0:
+            return why.UNKNOWN_SYMBOL, used
+        move16(slot, program[step, C] + 16 * symbol)
+    elif op == LONG_TO_DOUBLE:
+        store_f64(slot, np.float64(value))
+    else:
+        store_f32(slot, np.float32(value))
+    return p, used
+
+
+@entry(
+    "int64(Array(int64, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True), int64, int64[:, ::1], int64[::1],"
+    " int64[:, ::1], int64[:, ::1], int64[::1], int64, int64, int64)"
+)
+def read_avro(
+    addresses: Int64s,
+    lengths: Int64s,
+    header: int,
+    program: Int64s,
+    tables: Int64s,
+    columns: Int64s,
+    failures: Int64s,
+    state: Int64s,
+    side: int,
+    side_size: int,
+    default_bytes: int,
+) -> int:
+    """Reads records from `state[NEXT]` on; those that can't be read are marked in `failures`.
+
+    Args:
+        addresses: of the records, `lengths` bytes each, of which the first `header` are not looked at.
+        program, tables: see `formats.avro.program`.
+        columns: one row per column, fields as above.
+        failures: one row per record, 0 at first.
+        state: which record is next, and how much of the side buffer is taken.
+        side: address of the buffer for text of more than 12 bytes, `side_size` bytes.
+        default_bytes: of all defaults that one item can bring in.
+
+    Returns:
+        How many records are done: fewer than there are where a buffer may not have room for the next one.
+    """
+    steps = len(program)
+    remaining = np.zeros(MAX_LEVELS, np.int64)
+    grows = False
+    for column in range(len(columns)):
+        grows = grows or columns[column, GROWS] != 0
+    for row in range(state[NEXT], len(addresses)):
+        length = lengths[row] - header
+        if length < 0 or (length == 0 and steps > 0 and lengths[row] == 0):
+            failures[row, REASON] = why.NO_PAYLOAD if lengths[row] < 0 else why.TRUNCATED
+            if lengths[row] == 0:
+                failures[row, REASON] = why.EMPTY
+            continue
+        room = length + default_bytes * (length + 1)
+        used = state[USED]
+        if used + room > side_size or (grows and not _has_room(columns, room)):
+            state[NEXT] = row
+            return row
+        for column in range(len(columns)):
+            columns[column, SAVED] = columns[column, COUNT]
+            columns[column, SAVED_ITEMS] = columns[column, ITEMS]
+        start = addresses[row] + header
+        p = start
+        end = start + length
+        resume = p
+        resume_end = end
+        step = 0
+        while step < steps:
+            op = program[step, OP]
+            column = program[step, COLUMN]
+            before = p
+            if op <= LAST_LEAF:
+                null_branch = program[step, NULL_BRANCH]
+                if null_branch >= 0:
+                    p, branch = read_long(p, end)
+                    if p >= 0 and (branch < 0 or branch > 1):
+                        p = why.BAD_BRANCH
+                    if p >= 0 and branch == null_branch:
+                        if column >= 0:
+                            _put_null(columns, column)
+                        step += 1
+                        continue
+                if p >= 0:
+                    slot = 0
+                    if column >= 0:
+                        slot = columns[column, DATA] + columns[column, COUNT] * columns[column, SIZE]
+                        columns[column, COUNT] += 1
+                    p, used = _read_leaf(p, end, step, program, tables, slot, side, used)
+                step += 1
+            elif op == STRUCT:
+                columns[column, COUNT] += 1
+                step += 1
+            elif op == NULLS:
+                _put_nulls(columns, tables, program[step, A], program[step, B])
+                step += 1
+            elif op == CHOICE:
+                p, branch = read_long(p, end)
+                if p >= 0 and (branch < 0 or branch >= program[step, B]):
+                    p = why.BAD_BRANCH
+                if p >= 0:
+                    entry_at = program[step, A] + branch * BRANCH_FIELDS
+                    _put_nulls(columns, tables, tables[entry_at + 1], tables[entry_at + 2])
+                    step = tables[entry_at]
+            elif op == LIST:
+                null_branch = program[step, NULL_BRANCH]
+                is_null = False
+                if null_branch >= 0:
+                    p, branch = read_long(p, end)
+                    if p >= 0 and (branch < 0 or branch > 1):
+                        p = why.BAD_BRANCH
+                    is_null = branch == null_branch
+                if is_null and p >= 0:
+                    if column >= 0:
+                        _put_null(columns, column)
+                    step = program[step, B]
+                else:
+                    remaining[program[step, A]] = 0
+                    step += 1
+            elif op == ITEM:
+                level = program[step, A]
+                is_end = False
+                if remaining[level] == 0:
+                    p, count = read_long(p, end)
+                    if p >= 0 and count < 0:
+                        count = -count  # the block's size follows, for readers that skip it
+                        p, _ = read_length(p, end)
+                    if p >= 0 and (count < 0 or count > end - p):
+                        p = why.TRUNCATED  # an item has a byte at least
+                    is_end = count == 0
+                    remaining[level] = count
+                if p >= 0 and is_end:
+                    if column >= 0:
+                        at = columns[column, COUNT]
+                        store_u64(columns[column, DATA] + 8 * (at + 1), columns[column, ITEMS])
+                        columns[column, COUNT] = at + 1
+                    step = program[step, B]
+                elif p >= 0:
+                    remaining[level] -= 1
+                    if column >= 0:
+                        columns[column, ITEMS] += 1
+                    step += 1
+            elif op == JUMP:
+                step = program[step, A]
+            elif op == DEFAULT:
+                resume = p
+                resume_end = end
+                p = program[step, A]
+                end = p + program[step, B]
+                step += 1
+            elif op == DEFAULT_END:
+                p = resume
+                end = resume_end
+                step += 1
+            else:
+                p = program[step, A]
+            if p < 0:
+                failures[row, REASON] = p
+                failures[row, STEP] = min(step, steps - 1) if op > LAST_LEAF else step - 1
+                failures[row, PLACE] = before - start
+                break
+        if p >= 0 and p != end:
+            failures[row, REASON] = why.TRAILING
+            failures[row, PLACE] = p - start
+        if failures[row, REASON] != 0:
+            _roll_back(columns)
+        else:
+            state[USED] = used
+    state[NEXT] = len(addresses)
+    return len(addresses)
+
+
+@entry("void(Array(int64, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True), int64[::1])")
+def read_schema_ids(addresses: Int64s, lengths: Int64s, ids: Int64s) -> None:
+    """The schema id of each record in the registry's wire form: -1 for null, -2 for one too short, -3 for another
+    form (the first byte is not 0)."""
+    for row in range(len(addresses)):
+        p = addresses[row]
+        if lengths[row] < 0:
+            ids[row] = -1
+        elif lengths[row] < 5:
+            ids[row] = -2
+        elif load_u8(p) != 0:
+            ids[row] = -3
+        else:
+            ids[row] = load_u8(p + 1) << 24 | load_u8(p + 2) << 16 | load_u8(p + 3) << 8 | load_u8(p + 4)
