@@ -9,6 +9,7 @@ share the machine.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -26,6 +27,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from benchmarks.spine.harness import HERE, create_topic, peer_python
 from benchmarks.spine.workload import OUT_OF_ORDERNESS, PARTITIONS, SENSORS, WINDOW, records
 
+PREPARE_MS = 4_000
+"""Time for the generator to make a million events, which it does before the first is due."""
 WARM_UP = 5
 """Seconds of results that do not count: connections, first windows, compiled code."""
 
@@ -47,23 +50,19 @@ class Latency:
 
 
 def generate(bootstrap: str, topic: str, rate: int, seconds: int, start: int) -> float:
-    """Sends event i at `start` + i / rate, sensor and partition i modulo their counts; returns the worst delay, ms."""
+    """Sends event i at `start` + i / rate, sensor and partition i modulo their counts; returns the worst delay, ms.
+
+    All events are made before `start`: made second by second, those at the start of a second, which are the ones that
+    close the windows, would wait for the others to be made.
+    """
     producer = Producer(
         {"bootstrap.servers": bootstrap, "linger.ms": 1, "queue.buffering.max.messages": 2_000_000, "acks": 1}
     )
     random = np.random.default_rng(11)
+    seconds_of_rows = [rows_of_second(second, rate, start, random) for second in range(seconds)]
+    gc.freeze()  # millions of tuples that live to the end: nothing for the collector to walk through
     worst = 0.0
-    for second in range(seconds):
-        index = np.arange(second * rate, (second + 1) * rate)
-        frame = pl.DataFrame(
-            {
-                "sensor": index % SENSORS,
-                "ts": start + index * 1_000 // rate,
-                "temperature": random.integers(0, 10_000, rate) / 100,
-                "humidity": random.integers(0, 10_000, rate) / 100,
-            }
-        )
-        rows = list(records(frame))
+    for second, rows in enumerate(seconds_of_rows):
         sent = 0
         while sent < rate:
             now = time.time() * 1_000 - start - second * 1_000
@@ -78,6 +77,20 @@ def generate(bootstrap: str, topic: str, rate: int, seconds: int, start: int) ->
             sent = due
     producer.flush(30)
     return worst
+
+
+def rows_of_second(second: int, rate: int, start: int, random: np.random.Generator) -> list[tuple[int, str, str]]:
+    """The events of one second as (partition, key, value)."""
+    index = np.arange(second * rate, (second + 1) * rate)
+    frame = pl.DataFrame(
+        {
+            "sensor": index % SENSORS,
+            "ts": start + index * 1_000 // rate,
+            "temperature": random.integers(0, 10_000, rate) / 100,
+            "humidity": random.integers(0, 10_000, rate) / 100,
+        }
+    )
+    return list(records(frame))
 
 
 def closing_time(window_start: int, start: int, rate: int) -> float:
@@ -108,7 +121,7 @@ def measure(peer: str, bootstrap: str, rate: int, seconds: int, guarantee: str) 
         )
         try:
             time.sleep(8)  # the job's start-up is not what is measured here
-            start = int(time.time()) * 1_000 + 2_000
+            start = int(time.time()) * 1_000 + 2_000 + PREPARE_MS * rate * seconds // 1_000_000
             arguments = [bootstrap, source, str(rate), str(seconds), str(start)]
             generator = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.spine.latency", "generate", *arguments],

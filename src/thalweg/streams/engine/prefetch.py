@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 
@@ -12,6 +13,12 @@ MAX_BYTES = 256 * 1024 * 1024
 """Polling pauses while the queued frames hold more than this, however few records they are."""
 POLL_MS = 100
 """How long a poll waits where nothing has come; a stop does not wait for it (`Source.wake`)."""
+
+GATHER = 0.004
+"""Seconds from one poll to the next while few records come at a time. What has come is handed on at once; what follows
+is gathered meanwhile: a poll, a decode and a pass through the plan cost the same for one record as for hundreds."""
+FEW = 4096
+"""Records from which on a poll is worth its cost, and the next follows at once."""
 
 
 class Prefetcher:
@@ -83,6 +90,7 @@ class Prefetcher:
     def _run(self) -> None:
         try:
             while self._has_room():
+                started = time.monotonic()
                 batch = self.source.poll(self._max_rows, POLL_MS)
                 caught_up, lag = self.source.caught_up(), self.source.lag()
                 with self._changed:
@@ -93,6 +101,8 @@ class Prefetcher:
                         self._bytes += _size(batch)
                 if batch is not None:
                     self._wake.set()
+                    if batch.received < FEW:
+                        time.sleep(max(0.0, started + GATHER - time.monotonic()))
         except BaseException as error:
             self.error = error
         finally:
