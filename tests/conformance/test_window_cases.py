@@ -42,6 +42,15 @@ def test_window_case(name: str, batch_size: int | None):
         assert_same_rows(found, case["rows"], case)
 
 
+@pytest.mark.parametrize("name", [name for name in SERVED if CASES[name].get("join")])
+def test_join_case_with_a_crash_on_the_way(name: str):
+    case = CASES[name]
+    found = run_window_case(case, DATA / "inputs", 7, crash=True)
+    expected = [step["expect"] for step in case["steps"] if "expect" in step] if "steps" in case else [case["rows"]]
+    for mine, theirs in zip(found if "steps" in case else [found], expected, strict=True):
+        assert_same_rows(mine, theirs, case)
+
+
 @pytest.mark.parametrize("name", NOT_YET)
 def test_what_is_not_served_yet_says_so(name: str):
     with pytest.raises(NotServed, match=NOT_YET[name]):

@@ -40,7 +40,7 @@ _INTEGERS = (
     *(pl.Boolean, pl.Date, pl.Time),
 )
 
-_Bytes = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]
+Bytes = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]
 """Row i is `data[offsets[i]:offsets[i + 1]]`."""
 
 
@@ -57,9 +57,17 @@ def key_groups(frame: pl.DataFrame, columns: Sequence[str], n: int = KEY_GROUPS)
     """
     if not columns or not frame.height:
         return pl.Series("__kg", np.zeros(frame.height, dtype=np.uint16))
+    return pl.Series("__kg", _kernels()[0](*canonical_bytes(frame, columns), np.uint32(n)))
+
+
+def canonical_bytes(frame: pl.DataFrame, columns: Sequence[str]) -> Bytes:
+    """The canonical bytes of every row's key: equal for equal keys, whatever the integer or float type.
+
+    Raises:
+        ConfigurationError: a column's type can't be a key.
+    """
     parts = [_canonical(frame[name]) for name in columns]
-    joined = parts[0] if len(parts) == 1 else _join(parts)
-    return pl.Series("__kg", _kernels()[0](*joined, np.uint32(n)))
+    return parts[0] if len(parts) == 1 else _join(parts)
 
 
 def warm_up() -> None:
@@ -67,7 +75,7 @@ def warm_up() -> None:
     key_groups(pl.DataFrame({"a": ["x"], "b": [1]}), ["a", "b"])
 
 
-def _canonical(series: pl.Series) -> _Bytes:
+def _canonical(series: pl.Series) -> Bytes:
     dtype = series.dtype
     if isinstance(dtype, pl.Decimal):
         # 1.50 and 1.5 are one key, whatever scale the column has.
@@ -89,7 +97,7 @@ def _canonical(series: pl.Series) -> _Bytes:
     return _fixed(numbers, series.is_null())
 
 
-def _variable(series: pl.Series) -> _Bytes:
+def _variable(series: pl.Series) -> Bytes:
     array = series.cast(pl.Binary).to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets, data = array.buffers()
     start, stop = array.offset, array.offset + len(array) + 1
@@ -105,7 +113,7 @@ def _float_bits(series: pl.Series) -> npt.NDArray[np.int64]:
         return np.where(integral, np.where(integral, values, 0.0).astype(np.int64), bits)
 
 
-def _fixed(numbers: npt.NDArray[np.int64], nulls: pl.Series) -> _Bytes:
+def _fixed(numbers: npt.NDArray[np.int64], nulls: pl.Series) -> Bytes:
     data = np.ascontiguousarray(numbers).astype(">i8").view(np.uint8)
     lengths = np.full(len(numbers), 8, dtype=np.int64)
     if nulls.any():
@@ -115,7 +123,7 @@ def _fixed(numbers: npt.NDArray[np.int64], nulls: pl.Series) -> _Bytes:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)]), data
 
 
-def _join(parts: Sequence[_Bytes]) -> _Bytes:
+def _join(parts: Sequence[Bytes]) -> Bytes:
     rows = len(parts[0][0]) - 1
     lengths = np.zeros(rows, dtype=np.int64)
     for offsets, _ in parts:

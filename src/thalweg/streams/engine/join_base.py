@@ -1,0 +1,126 @@
+"""What all join operators share: how far time has come, who is late, and the account."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from thalweg.errors import StateError
+from thalweg.streams.batch import (
+    INGESTED,
+    KEY_GROUP,
+    LATE,
+    LATE_WINDOW_END,
+    LATENESS,
+    MIN_TIME,
+    OFFSET,
+    PARTITION,
+    SOURCE,
+    WATERMARK,
+    Batch,
+    Watermark,
+)
+from thalweg.streams.operator import Operator, State, StateDelta
+from thalweg.streams.plan.join_columns import JoinColumns
+
+LEFT, RIGHT = 0, 1
+"""The input ports of a join."""
+
+_PROGRESS = "progress"
+_COUNTS = ("received", "passed", "absorbed", "filtered", "late")
+_ORIGIN = (INGESTED, PARTITION, OFFSET, SOURCE)
+"""Reserved columns that are not kept in state."""
+
+
+class JoinOperator(Operator):
+    """The base of joins by event time.
+
+    A row is judged by its own partition's watermark, or by the operator's (`closed`) where an idle input let that run
+    ahead, as in windows: so who is late, and what is joined, depends neither on batches nor on how the inputs mix.
+
+    Args:
+        behind: how far the operator's results may lie behind its watermark, ms; readers see a watermark that much less.
+    """
+
+    def __init__(self, operator_id: str, columns: JoinColumns, behind: int) -> None:
+        super().__init__(operator_id)
+        self.columns = columns
+        self.behind = behind
+        self.closed = MIN_TIME
+        self._saved = dict.fromkeys(_COUNTS, 0)
+
+    def received(self, batch: Batch, port: int) -> pl.DataFrame:
+        """Books a batch and takes note of its columns."""
+        self.account.received += len(batch)
+        self.columns.see(batch.frame, right=port == RIGHT)
+        return batch.frame
+
+    def kept(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Rows as they go into state."""
+        origin = [name for name in _ORIGIN if name in frame.columns]
+        return frame.drop(origin) if origin else frame
+
+    def effective(self, frame: pl.DataFrame) -> pl.Expr:
+        """The watermark that each row is judged by."""
+        closed = pl.lit(self.closed, dtype=pl.Int64)
+        return pl.max_horizontal(WATERMARK, closed) if WATERMARK in frame.columns else closed
+
+    def split_late(self, frame: pl.DataFrame, end: pl.Expr) -> tuple[pl.DataFrame, Batch | None]:
+        """Rows that are in time, and a batch for the late port of those whose `end` the watermark has reached."""
+        facts = frame.select(first=end.min(), highest=self.effective(frame).max())
+        if not frame.height or facts.item(0, "first") > facts.item(0, "highest"):
+            return frame, None
+        own = self.effective(frame)
+        late = frame.filter(end <= own)
+        if not late.height:
+            return frame, None
+        self.account.late += late.height
+        return frame.filter(end > own), Batch(
+            late.with_columns(end.alias(LATE_WINDOW_END), (own - end).alias(LATENESS)), LATE
+        )
+
+    def advance(self, watermark: Watermark) -> bool:
+        """Takes the watermark; true where it has moved."""
+        if watermark.event_time <= self.closed:
+            return False
+        self.closed = watermark.event_time
+        return True
+
+    def output_watermark(self, watermark: Watermark) -> Watermark:
+        return Watermark(watermark.event_time - self.behind, watermark.clock, watermark.idle_closed)
+
+    def result(self, frame: pl.DataFrame) -> Batch:
+        """Rows for the main port."""
+        self.account.emitted += frame.height
+        return Batch(frame)
+
+    # -- state
+
+    def combine(
+        self, puts: Sequence[tuple[str, pl.DataFrame]], *, drops: Sequence[str] = (), forgotten: bool, full: bool
+    ) -> StateDelta:
+        """The change of state with how far time has come and the account.
+
+        Args:
+            forgotten: rows that were saved have been let go by time alone.
+        """
+        counts = {name: getattr(self.account, name) for name in _COUNTS}
+        puts = [*puts]
+        if puts or drops or forgotten or full or counts != self._saved:
+            row: dict[str, Any] = {KEY_GROUP: pl.Series([0], dtype=pl.UInt16), "closed": [self.closed]}
+            puts.append((_PROGRESS, pl.DataFrame({**row, **{name: [count] for name, count in counts.items()}})))
+            self._saved = counts
+        return StateDelta(drops=drops, puts=puts, full=full)
+
+    def restore_progress(self, state: State) -> None:
+        """Takes back how far time had come, and the account."""
+        for frame in state.get(_PROGRESS, ()):
+            for row in frame.rows(named=True):
+                if "closed" not in row:
+                    raise StateError(f"{self.id}: the saved progress has the columns {frame.columns}")
+                self.closed = max(self.closed, row["closed"])
+                self._saved = {name: row.get(name, 0) for name in _COUNTS}
+        for name, count in self._saved.items():
+            setattr(self.account, name, count)

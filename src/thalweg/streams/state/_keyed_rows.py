@@ -1,0 +1,260 @@
+"""Numba kernels of the index of rows by key and time. Imported on first use: `import thalweg` does not load Numba.
+
+A hash table (linear probing, never full) from a key's identity, two 64-bit hashes, to its rows: a list in falling
+order of time, doubly linked through the slot arrays `older` and `newer`. `cursor` is where the last search of the key
+ended: searches that move on with time cost a step each, wherever in the list they are.
+
+`control` holds the counters: slots ever used, free slots, keys, next serial number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+Int64s = npt.NDArray[np.int64]
+UInt64s = npt.NDArray[np.uint64]
+
+USED, FREE, KEYS, SERIAL = 0, 1, 2, 3
+NONE = -1
+
+_M1, _M2 = np.uint64(0xC6A4A7935BD1E995), np.uint64(0x9FB21C651E98DF25)
+_SEED1, _SEED2 = np.uint64(0x8445D61A4E774912), np.uint64(0x2545F4914F6CDD1D)
+_R = np.uint64(47)
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def hashes(offsets: Int64s, data: npt.NDArray[np.uint8], first: UInt64s, second: UInt64s) -> None:
+    """Two independent 64-bit hashes (murmur64A's mixing) of each run `data[offsets[i]:offsets[i + 1]]`."""
+    if len(first) < len(offsets) - 1 or len(second) < len(offsets) - 1:
+        raise ValueError("columns of unequal length")
+    if len(offsets) > 1 and (offsets[0] < 0 or offsets[len(offsets) - 1] > len(data)):
+        raise ValueError("run out of bounds")
+    for row in range(len(offsets) - 1):
+        start, stop = offsets[row], offsets[row + 1]
+        length = np.uint64(stop - start)
+        a = _SEED1 ^ (length * _M1)
+        b = _SEED2 ^ (length * _M2)
+        at = start
+        while at < stop:
+            word = np.uint64(0)
+            for i in range(min(8, stop - at)):
+                word |= np.uint64(data[at + i]) << np.uint64(8 * i)
+            x = word * _M1
+            x = (x ^ (x >> _R)) * _M1
+            a = (a ^ x) * _M1
+            y = word * _M2
+            y = (y ^ (y >> _R)) * _M2
+            b = (b ^ y) * _M2
+            at += 8
+        a = (a ^ (a >> _R)) * _M1
+        b = (b ^ (b >> _R)) * _M2
+        first[row] = a ^ (a >> _R)
+        second[row] = b ^ (b >> _R)
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def find(first: UInt64s, second: UInt64s, head: Int64s, a: np.uint64, b: np.uint64) -> np.int64:
+    """The table place of a key, or the free place where it belongs."""
+    mask = np.uint64(len(head) - 1)
+    place = a & mask
+    while head[place] != NONE and not (first[place] == a and second[place] == b):
+        place = (place + np.uint64(1)) & mask
+    return np.int64(place)
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def insert(
+    first: UInt64s,
+    second: UInt64s,
+    head: Int64s,
+    cursor: Int64s,
+    key_first: UInt64s,
+    key_second: UInt64s,
+    time: Int64s,
+    older: Int64s,
+    newer: Int64s,
+    free: Int64s,
+    control: Int64s,
+    a: UInt64s,
+    b: UInt64s,
+    times: Int64s,
+    slots: Int64s,
+) -> None:
+    """Adds rows, in order of arrival, each to the list of its key; of equal times the last that came is the newest."""
+    if min(len(a), len(b), len(slots)) < len(times):
+        raise ValueError("columns of unequal length")
+    for i in range(len(times)):
+        if control[FREE] > 0:
+            control[FREE] -= 1
+            slot = free[control[FREE]]
+        else:
+            if control[USED] >= len(time):
+                raise ValueError("row slots used up")
+            slot = control[USED]
+            control[USED] += 1
+        place = find(first, second, head, a[i], b[i])
+        if head[place] == NONE:
+            first[place] = a[i]
+            second[place] = b[i]
+            cursor[place] = slot
+            control[KEYS] += 1
+        before = np.int64(NONE)
+        after = head[place]
+        while after != NONE and time[after] > times[i]:
+            before = after
+            after = older[after]
+        time[slot], older[slot], newer[slot] = times[i], after, before
+        key_first[slot], key_second[slot] = a[i], b[i]
+        if after != NONE:
+            newer[after] = slot
+        if before == NONE:
+            head[place] = slot
+        else:
+            older[before] = slot
+        slots[i] = slot
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def search(
+    first: UInt64s,
+    second: UInt64s,
+    head: Int64s,
+    cursor: Int64s,
+    time: Int64s,
+    older: Int64s,
+    newer: Int64s,
+    a: UInt64s,
+    b: UInt64s,
+    low: Int64s,
+    high: Int64s,
+    most: int,
+    start: Int64s,
+    count: Int64s,
+) -> None:
+    """For each key the newest row not after `high[i]`, and how many rows from there on are not before `low[i]`.
+
+    At most `most` are counted. They are `start[i]`, `older[start[i]]` and so on.
+    """
+    if min(len(b), len(low), len(high), len(start), len(count)) < len(a):
+        raise ValueError("columns of unequal length")
+    for i in range(len(a)):
+        start[i] = NONE
+        count[i] = 0
+        place = find(first, second, head, a[i], b[i])
+        if head[place] == NONE:
+            continue
+        at = cursor[place]
+        while time[at] > high[i] and older[at] != NONE:
+            at = older[at]
+        if time[at] <= high[i]:
+            while newer[at] != NONE and time[newer[at]] <= high[i]:
+                at = newer[at]
+        cursor[place] = at
+        if time[at] > high[i]:
+            continue
+        start[i] = at
+        while at != NONE and time[at] >= low[i] and count[i] < most:
+            count[i] += 1
+            at = older[at]
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def collect(older: Int64s, start: Int64s, count: Int64s, probes: Int64s, slots: Int64s) -> None:
+    """Writes out what `search` found: for each row its probe number and its slot."""
+    at = 0
+    for i in range(len(start)):
+        slot = start[i]
+        for _ in range(count[i]):
+            probes[at] = i
+            slots[at] = slot
+            slot = older[slot]
+            at += 1
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def superseded(older: Int64s, seen: npt.NDArray[np.bool_], slots: Int64s, found: Int64s) -> int:
+    """Writes the rows that are older than these, of their keys, to `found`, each once; returns how many.
+
+    `seen` marks them: behind a row that is marked all are, so no list is walked twice.
+    """
+    n = 0
+    for slot in slots:
+        at = older[slot]
+        while at != NONE and not seen[at]:
+            if n >= len(found):
+                raise ValueError("more rows than there are")
+            seen[at] = True
+            found[n] = at
+            n += 1
+            at = older[at]
+    return n
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def remove(
+    first: UInt64s,
+    second: UInt64s,
+    head: Int64s,
+    cursor: Int64s,
+    key_first: UInt64s,
+    key_second: UInt64s,
+    older: Int64s,
+    newer: Int64s,
+    free: Int64s,
+    control: Int64s,
+    slots: Int64s,
+) -> None:
+    """Takes rows out of their keys' lists and gives their slots back; a key without rows leaves the table."""
+    mask = np.uint64(len(head) - 1)
+    for slot in slots:
+        place = np.uint64(find(first, second, head, key_first[slot], key_second[slot]))
+        after, before = older[slot], newer[slot]
+        if after != NONE:
+            newer[after] = before
+        if before != NONE:
+            older[before] = after
+        else:
+            head[place] = after
+        if cursor[place] == slot:
+            cursor[place] = after if after != NONE else before
+        free[control[FREE]] = slot
+        control[FREE] += 1
+        if head[place] != NONE:
+            continue
+        control[KEYS] -= 1
+        # Backward shift: what had to probe past this place moves up, so that no tombstones pile up.
+        hole = place
+        other = (hole + np.uint64(1)) & mask
+        while head[other] != NONE:
+            home = first[other] & mask
+            if ((other - home) & mask) >= ((other - hole) & mask):
+                first[hole] = first[other]
+                second[hole] = second[other]
+                head[hole] = head[other]
+                cursor[hole] = cursor[other]
+                head[other] = NONE
+                hole = other
+            other = (other + np.uint64(1)) & mask
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def rehash(
+    first: UInt64s,
+    second: UInt64s,
+    head: Int64s,
+    cursor: Int64s,
+    new_first: UInt64s,
+    new_second: UInt64s,
+    new_head: Int64s,
+    new_cursor: Int64s,
+) -> None:
+    """Moves all keys to a larger table."""
+    for place in range(len(head)):
+        if head[place] != NONE:
+            new = find(new_first, new_second, new_head, first[place], second[place])
+            new_first[new] = first[place]
+            new_second[new] = second[place]
+            new_head[new] = head[place]
+            new_cursor[new] = cursor[place]

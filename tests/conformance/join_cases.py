@@ -1,0 +1,232 @@
+"""Join cases through the public API and the test driver.
+
+A case's structured fields make its plan: a column named `left_x` or `l_x` is column x of the left stream, likewise on
+the right; a timestamp that is neither is a bound of the window. Where the description says more, `PLANS` has it.
+
+The references judge lateness by the join's watermark, the lower of both inputs, which has not begun while one input is
+still unread; we judge a row by its own partition's (decision 0001). So cases that give all results at the end allow as
+much lateness as their input is long; cases that go step by step allow none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from tests.conformance.not_served import NotServed
+from thalweg.analytics import count, count_distinct
+from thalweg.streams import App, DataStream, Interval, SlidingWindow, TumblingWindow
+from thalweg.streams.testing import Snapshot, TestDriver
+
+Case = dict[str, Any]
+Streams = dict[str, DataStream]
+Plan = tuple[DataStream, list[str]]
+"""The result, and which of its columns each of the case's columns is."""
+col = pl.col
+
+STARTS, ENDS = {"window_start", "start", "hour"}, {"window_end", "end"}
+PREFIXES = {"left_": "left", "l_": "left", "right_": "right", "r_": "right"}
+
+
+class JoinRun:
+    """A join case on a test driver, fed bit by bit."""
+
+    def __init__(self, case: Case, inputs: Path, batch_size: int | None) -> None:
+        self.case = case
+        self.inputs = inputs
+        self.records = {source["stream"]: self._records(source) for source in case["inputs"]}
+        app = App(f"case-{case['case']}")
+        self.streams: Streams = {
+            source["stream"]: app.stream(
+                source["stream"], timestamp=source.get("time_column"), watermark=source.get("lateness_ms", 0)
+            )
+            for source in case["inputs"]
+        }
+        self.stream, self.columns = PLANS.get(case["case"], _generic)(case, self)
+        self.driver = TestDriver(self.stream, batch_size=batch_size)
+        self.seen: list[pl.DataFrame] = []
+        self.saved: list[Snapshot] = []
+
+    def _records(self, source: Case) -> list[Case]:
+        if "records" in source:
+            return list(source["records"])
+        if "file" in source:
+            return [json.loads(line) for line in (self.inputs / source["file"]).read_text().splitlines()]
+        steps = [step["send"] for step in self.case["steps"] if "send" in step]
+        return [record for send in steps if send["stream"] == source["stream"] for record in send["records"]]
+
+    @property
+    def lateness(self) -> int | None:
+        """How late the join lets rows be: see above."""
+        if self.case["emission"] == "steps":
+            return None
+        times = [
+            datetime.fromisoformat(record[source["time_column"]]).timestamp() * 1000
+            for source in self.case["inputs"]
+            for record in self.records[source["stream"]]
+        ]
+        return int(max(times) - min(times)) + 1 if times else 0
+
+    def send(self, stream: str, records: list[Case]) -> None:
+        """Gives records to one stream and takes what comes out."""
+        self.driver.send(records, source=stream)
+        self.seen.append(self.driver.output())
+
+    def crash(self) -> None:
+        """Loses everything but what a commit would have kept."""
+        self.seen.append(self.driver.output())
+        self.saved.append(self.driver.snapshot())
+        self.driver.restore(*self.saved)
+
+    def end(self) -> None:
+        """Lets the watermark go to the end of time."""
+        self.driver.end()
+        self.seen.append(self.driver.output())
+
+    def result(self) -> pl.DataFrame:
+        """All that came out, with every column that the case asks for."""
+        frames = [frame for frame in self.seen if frame.height]
+        if not frames:
+            return pl.DataFrame(schema=dict.fromkeys(self.columns, pl.Null()))
+        whole = pl.concat(frames, how="diagonal_relaxed")
+        if self.case["emission"] == "final_state":
+            whole = folded(whole)
+        return whole.with_columns([pl.lit(None).alias(n) for n in self.columns if n not in whole.columns])
+
+
+def folded(changes: pl.DataFrame) -> pl.DataFrame:
+    """The content that a changelog of inserts and deletes of whole rows leads to."""
+    names = [name for name in changes.columns if name != "__op"]
+    sign = pl.when(col("__op") == "delete").then(-1).otherwise(1)
+    counts = changes.group_by(names, maintain_order=True).agg(times=sign.sum())
+    assert counts.filter(col("times") < 0).is_empty(), "a row was taken back that was not there"
+    return counts.filter(col("times") > 0).select(pl.exclude("times").repeat_by("times").explode())
+
+
+def run_join_case(
+    case: Case, inputs: Path, batch_size: int | None, rows: Callable[[pl.DataFrame, list[str]], Any], *, crash: bool
+) -> list[Any]:
+    """The rows of a case (by `rows`, which brings a frame into the case's form); for `steps` one list per `expect`.
+
+    Args:
+        crash: everything but the committed state is lost after half of each input (between steps, where there are any).
+    """
+    run = JoinRun(case, inputs, batch_size)
+    if case["emission"] == "steps":
+        found = []
+        for step in case["steps"]:
+            if "send" in step:
+                run.send(step["send"]["stream"], step["send"]["records"])
+            if "expect" in step:
+                found.append(rows(run.result(), run.columns))
+            if crash:
+                run.crash()
+        return found
+    for name, records in run.records.items():
+        half = len(records) // 2 if crash else len(records)
+        run.send(name, records[:half])
+        if crash:
+            run.crash()
+            run.send(name, records[half:])
+    if case["emission"] != "watermark_only":
+        run.end()
+    return rows(run.result(), run.columns)  # type: ignore[no-any-return]
+
+
+# -- plans
+
+
+def _generic(case: Case, run: JoinRun) -> Plan:
+    """Two streams, as the structured fields say."""
+    if len(case["inputs"]) != 2:
+        raise NotServed(f"the join of {case['case']!r}, which its structured fields do not explain")
+    if case.get("window"):
+        return _by_window(case, run)
+    if case["join"].get("bound"):
+        return _by_interval(case, run)
+    left, right, columns, keys = _sides(case, run)
+    return left.join(right, on=keys, how=case["join"]["kind"]), columns
+
+
+def _sides(case: Case, run: JoinRun) -> tuple[DataStream, DataStream, list[str], dict[str, str]]:
+    """Both streams with the columns that are asked for, under names that say where they are from."""
+    names = [source["stream"] for source in case["inputs"]]
+    keys = case.get("keys") or []
+    wanted: dict[str, list[str]] = {"left": [], "right": []}
+    columns = [_column(column["name"], keys, wanted) for column in case["columns"]]
+    sides = []
+    for side, name in zip(("left", "right"), names, strict=True):
+        parts = {f"{side}_{column}": col(column) for column in wanted[side]}
+        sides.append(run.streams[name].select(**{f"key_{side}_{key}": col(key) for key in keys}, **parts))
+    left, right = sides
+    return left, right, columns, {f"key_left_{key}": f"key_right_{key}" for key in keys}
+
+
+def _column(name: str, keys: list[str], wanted: dict[str, list[str]]) -> str:
+    for prefix, side in PREFIXES.items():
+        if name.startswith(prefix):
+            wanted[side].append(name.removeprefix(prefix))
+            return f"{side}_{name.removeprefix(prefix)}"
+    if name in keys:
+        return f"key_left_{name}"
+    if name in STARTS | ENDS:
+        return "window_start" if name in STARTS else "window_end"
+    raise NotServed(f"the column {name!r}, which the structured fields do not explain")
+
+
+def _by_window(case: Case, run: JoinRun) -> Plan:
+    spec = case["window"]
+    if spec["kind"] not in ("tumbling", "hopping"):
+        raise NotServed(f"joins by windows of kind {spec['kind']!r}")
+    slide, offset = spec.get("slide_ms", spec["size_ms"]), spec.get("offset_ms", 0)
+    tumbling = spec["kind"] == "tumbling"
+    window = TumblingWindow(spec["size_ms"], offset) if tumbling else SlidingWindow(spec["size_ms"], slide, offset)
+    left, right, columns, keys = _sides(case, run)
+    if all(column.startswith(("key_", "window_")) for column in columns):  # groups are joined, not rows
+        left, right = (
+            side.key_by(*names).window(window).aggregate(**{f"rows_{name}": count()})
+            for side, names, name in ((left, list(keys), "left"), (right, list(keys.values()), "right"))
+        )
+        joined = left.join(
+            right, on={**keys, "window_start": "window_start"}, how=case["join"]["kind"], within=Interval(0, 0)
+        )
+        return joined, columns
+    return left.join(right, on=keys, how=case["join"]["kind"], window=window, allowed_lateness=run.lateness), columns
+
+
+def _by_interval(case: Case, run: JoinRun) -> Plan:
+    join = case["join"]
+    left, right, columns, keys = _sides(case, run)
+    lower, upper = join.get("lower_ms"), join.get("upper_ms")
+    lower_in, upper_in = join.get("lower_inclusive", True), join.get("upper_inclusive", True)
+    if join["bound"].startswith("right"):  # right time - left time: the same the other way round
+        lower, upper = (None if bound is None else -bound for bound in (upper, lower))
+        lower_in, upper_in = upper_in, lower_in
+    closed = {(True, True): "both", (True, False): "left", (False, True): "right", (False, False): "none"}
+    within = Interval(lower, upper, closed=closed[lower_in, upper_in])
+    joined = left.join(right, on=keys, how=join["kind"], within=within, allowed_lateness=run.lateness)
+    return joined.in_order() if "emit_on_close" in case["features"] else joined, columns
+
+
+def _drivers_and_pickups(case: Case, run: JoinRun) -> Plan:
+    window = TumblingWindow(case["window"]["size_ms"], case["window"].get("offset_ms", 0))
+
+    def drivers(event: str, name: str) -> DataStream:
+        cars = run.streams["cars"].filter(col("event_type") == event)
+        return cars.window(window).aggregate(**{name: count_distinct("driver_id")})
+
+    joined = drivers("dropoff", "drivers").join(
+        drivers("pickup", "pickups"), on=["window_start"], how=case["join"]["kind"], within=Interval(0, 0)
+    )
+    return joined, ["window_start", "drivers", "pickups"]
+
+
+PLANS: dict[str, Callable[[Case, JoinRun], Plan]] = {
+    "arroyo_windowed_inner_join": _drivers_and_pickups,
+    "arroyo_windowed_outer_join": _drivers_and_pickups,
+}
