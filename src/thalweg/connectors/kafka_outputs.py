@@ -6,13 +6,12 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from thalweg.errors import ConfigurationError, ConnectorError
+from thalweg.kafka._frame_records import KeyColumn, key_column
 from thalweg.kafka.admin import KafkaAdmin
 from thalweg.kafka.producer import Headers, KafkaProducer
 from thalweg.records import MAX_DEAD_PAYLOAD, EncodedRecords, Int64s
@@ -24,29 +23,6 @@ DEAD_SUFFIX = ".dlq"
 _OVERHEAD = 128
 """Bytes that the broker counts beside key, value and headers: the batch header (61), a record's own fields (< 40)."""
 _MAX_DEAD_KEY = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class KeyColumn:
-    """Record keys, with the rows that have none."""
-
-    records: EncodedRecords
-    nulls: npt.NDArray[np.bool_] | None
-
-
-def key_column(series: pl.Series) -> KeyColumn:
-    """A column as record keys: text as UTF-8, binary as is, anything else as its text.
-
-    >>> key_column(pl.Series(["ab", None, "c"])).records.offsets.tolist()
-    [0, 2, 2, 3]
-    """
-    binary = series if series.dtype == pl.Binary else series.cast(pl.String).cast(pl.Binary)
-    array = binary.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-    _, offsets, data = array.buffers()
-    start, stop = array.offset, array.offset + len(array) + 1
-    body = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(0, dtype=np.uint8)
-    records = EncodedRecords(body, np.frombuffer(offsets, dtype=np.int64)[start:stop])
-    return KeyColumn(records, series.is_null().to_numpy() if series.null_count() else None)
 
 
 class KafkaOutputs:

@@ -88,7 +88,18 @@ class RawEncoder:
         name = VALUE if VALUE in frame.columns else frame.columns[0] if frame.width == 1 else None
         if name is None or frame.schema[name] not in (pl.String, pl.Binary):
             raise ConfigurationError(f"raw output needs a column {VALUE!r} of text or bytes, not {dict(frame.schema)}")
-        values = [value or b"" for value in frame[name].cast(pl.Binary).to_list()]
-        offsets = np.zeros(len(values) + 1, np.int64)
-        np.cumsum([len(value) for value in values], out=offsets[1:])
-        return EncodedRecords(np.frombuffer(b"".join(values), np.uint8), offsets)
+        return bytes_of(frame[name].cast(pl.Binary))
+
+
+def bytes_of(column: pl.Series) -> EncodedRecords:
+    """A Binary column as payloads, in Arrow's own layout; null gives an empty one.
+
+    >>> bytes_of(pl.Series([b"ab", None, b"c"])).offsets.tolist()
+    [0, 2, 2, 3]
+    """
+    array = column.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, offsets, data = array.buffers()
+    if not len(array):
+        return EncodedRecords(np.zeros(0, np.uint8), np.zeros(1, np.int64))
+    body = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
+    return EncodedRecords(body, np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1])

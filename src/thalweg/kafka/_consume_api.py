@@ -17,6 +17,7 @@ from ctypes import (
     c_ssize_t,
     c_void_p,
 )
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -208,6 +209,31 @@ def topics_of(handle: int, timeout_ms: int) -> tuple[int, dict[str, int]]:
     found = {data.topics[i].topic.decode(): data.topics[i].partition_cnt for i in range(data.topic_cnt)}
     lib.rd_kafka_metadata_destroy(pointer)
     return 0, found
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """A partition as the cluster's metadata has it; `leader` is -1 where there is none."""
+
+    partition: int
+    leader: int
+    replicas: int
+    in_sync: int
+
+
+def partition_states(handle: int, topic: int, timeout_ms: int) -> tuple[int, list[PartitionState]]:
+    """Error code (0: none) and the partitions of one topic (an rd_kafka_topic_t)."""
+    lib = api()
+    pointer = POINTER(_Metadata)()
+    code = lib.rd_kafka_metadata(handle, 0, topic, ctypes.byref(pointer), timeout_ms)
+    if code:
+        return code, []
+    found = pointer.contents.topics[0] if pointer.contents.topic_cnt else None
+    rows = [found.partitions[i] for i in range(found.partition_cnt)] if found is not None else []
+    states = [PartitionState(row.id, row.leader, row.replica_cnt, row.isr_cnt) for row in rows]
+    code = found.err if found is not None else 0
+    lib.rd_kafka_metadata_destroy(pointer)
+    return code, states
 
 
 def new_consumer(config: Mapping[str, str], callbacks: Mapping[str, Any]) -> int:

@@ -44,13 +44,13 @@ class DeliveryFailure:
     failure: Failure
 
 
-def raise_failures(failures: Sequence[DeliveryFailure]) -> None:
-    """Raises a `ProduceError` that names the first of them, if there is any."""
+def raise_failures(failures: Sequence[DeliveryFailure], reason: str | None = None) -> None:
+    """Raises a `ProduceError` that names the first of them, if there is any, and why (where that is known)."""
     if failures:
         first = failures[0]
         raise ProduceError(
             f"{len(failures)} records were not delivered; the first, to {first.topic!r} [{first.partition}]: "
-            f"{first.failure}",
+            f"{first.failure}{f'. Seen while it waited: {reason}' if reason else ''}",
             first.failure,
         )
 
@@ -73,6 +73,10 @@ class Deliveries:
         """Messages per generation % RING; counted up by the sender before it hands them over."""
         self.done = np.zeros(RING, dtype=np.int64)
         self.failed = 0
+        self.refusal: Failure | None = None
+        """The broker does not let us in; None once something was delivered, or the refusal was told."""
+        self.resolved = 0
+        """Deliveries that were awaited one by one."""
         self.futures: dict[int, Future[RecordMetadata]] = {}
         self._failures: list[DeliveryFailure] = []
         self._next_opaque = 0
@@ -111,13 +115,14 @@ class Deliveries:
                 more = bool(n) or bool(self._event[1])
                 if self._event[1]:
                     event, self._event[1] = int(self._event[1]), 0
-                    native.handle_event(event)
+                    self.refusal = native.handle_event(event) or self.refusal
                 if not more or (generation is None and not self._event[0]):
                     break
                 timeout_ms = 0 if generation is None else timeout_ms
             self.failed += int(target[1])
             slot = 0 if generation is None else generation % RING
             finished = bool(self.sent[slot] == self.done[slot])
+            self.resolved += len(resolved)
         for future, result in resolved:  # outside the lock: callbacks may send
             if isinstance(result, ProduceError):
                 future.set_exception(result)
@@ -125,19 +130,24 @@ class Deliveries:
                 future.set_result(result)
         return generation is not None and finished
 
+    @property
+    def progress(self) -> int:
+        """Grows with each delivery report."""
+        return int(self.done.sum()) + self.resolved
+
     def take_failures(self) -> list[DeliveryFailure]:
         """Failures since the last call, the first thousand of them."""
         with self._lock:
             failures, self._failures = self._failures, []
         return failures
 
-    def abandon(self, why: Failure) -> None:
+    def abandon(self, why: Failure, text: str = "the producer was closed before the record was delivered") -> None:
         """Fails the futures that nothing will be heard of any more."""
         with self._lock:
             futures = list(self.futures.values())
             self.futures.clear()
         for future in futures:
-            future.set_exception(ProduceError("the producer was closed before the record was delivered", why))
+            future.set_exception(ProduceError(text, why))
 
     def _take(self, count: int) -> list[tuple[Future[RecordMetadata], RecordMetadata | ProduceError]]:
         resolved: list[tuple[Future[RecordMetadata], RecordMetadata | ProduceError]] = []

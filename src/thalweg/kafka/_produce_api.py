@@ -32,6 +32,11 @@ FENCED_CODES = frozenset({FENCED, 47, 82, 90})
 """_FENCED, INVALID_PRODUCER_EPOCH, FENCED_INSTANCE_ID, PRODUCER_FENCED."""
 
 
+REFUSED_CODES = frozenset({-169, -181, 31, 53, 58})
+"""_AUTHENTICATION, _SSL, CLUSTER_AUTHORIZATION_FAILED, TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+SASL_AUTHENTICATION_FAILED."""
+
+
 class TopicPartitionStruct(ctypes.Structure):
     """rd_kafka_topic_partition_t"""
 
@@ -84,6 +89,12 @@ _FUNCTIONS: Functions = {
     "rd_kafka_event_log": (c_int, (c_void_p, POINTER(c_char_p), POINTER(c_char_p), POINTER(c_int))),
     "rd_kafka_event_destroy": (None, (c_void_p,)),
     "rd_kafka_produce_batch": (c_int, (c_void_p, c_int32, c_int, c_void_p, c_int)),
+    "rd_kafka_produce": (
+        c_int,
+        (c_void_p, c_int32, c_int, c_char_p, c_size_t, c_char_p, c_size_t, c_void_p),
+    ),
+    "rd_kafka_produceva": (c_void_p, (c_void_p, c_void_p, c_size_t)),
+    "rd_kafka_last_error": (c_int, ()),
     "rd_kafka_outq_len": (c_int, (c_void_p,)),
     "rd_kafka_flush": (c_int, (c_void_p, c_int)),
     "rd_kafka_purge": (c_int, (c_void_p, c_int)),
@@ -198,21 +209,29 @@ def refresh_topic(handle: int, topic: int, timeout_ms: int) -> Failure | None:
     return None
 
 
-def handle_event(event: int) -> None:
-    """Logs an event that is no delivery report, and destroys it. Fatal ones are found by `fatal_error`."""
+def handle_event(event: int) -> Failure | None:
+    """Logs an event that is no delivery report, and destroys it. Fatal ones are found by `fatal_error`.
+
+    Returns:
+        the broker's refusal of who we are, if that is what it says.
+    """
     lib = api()
     kind = lib.rd_kafka_event_type(event)
+    refusal = None
     if kind == EVENT_ERROR:
         code = lib.rd_kafka_event_error(event)
-        if code != FATAL:
-            text = lib.rd_kafka_event_error_string(event).decode(errors="replace")
-            logger.warning("%s", failure(code, text))
+        found = failure(code, lib.rd_kafka_event_error_string(event).decode(errors="replace"))
+        if code in REFUSED_CODES:
+            refusal = found
+        elif code != FATAL:
+            logger.warning("%s", found)
     elif kind == EVENT_LOG:
         facility, text_pointer, level = c_char_p(), c_char_p(), c_int()
         lib.rd_kafka_event_log(event, ctypes.byref(facility), ctypes.byref(text_pointer), ctypes.byref(level))
         text = (text_pointer.value or b"").decode(errors="replace")
         logger.log(logging.WARNING if level.value <= 4 else logging.DEBUG, "%s", text)
     lib.rd_kafka_event_destroy(event)
+    return refusal
 
 
 class GroupMembership:

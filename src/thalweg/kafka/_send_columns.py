@@ -13,6 +13,7 @@ import numpy.typing as npt
 from thalweg.errors import ConfigurationError
 from thalweg.kafka import _produce_api as native
 from thalweg.kafka._delivery import Deliveries, ProduceError
+from thalweg.kafka._header_columns import HeaderColumns
 from thalweg.kafka._produce_api import address, api
 from thalweg.kafka._produce_kernels import (
     MESSAGE_WORDS,
@@ -56,6 +57,20 @@ class Headers:
         total = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
         return np.diff(total[self.offsets])
 
+    def table(self) -> tuple[npt.NDArray[np.int64], object]:
+        """For each header the address of its name, the address and the length of its value; and what keeps them."""
+        names = {name: ctypes.create_string_buffer(name.encode()) for name, _ in self.values}
+        body = b"".join(value for _, value in self.values) or b"\0"
+        at = np.frombuffer(body, dtype=np.uint8).ctypes.data
+        table = np.zeros((len(self.values), 3), dtype=np.int64)
+        for row, (name, value) in zip(table, self.values, strict=True):
+            row[:] = ctypes.addressof(names[name]), at, len(value)
+            at += len(value)
+        return table, (names, body)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
 
 @dataclass(slots=True)
 class Records:
@@ -66,8 +81,15 @@ class Records:
     null_keys: npt.NDArray[np.bool_] | None = None
     timestamps: Int64s | None = None
     partitions: Int32s | None = None
-    headers: Headers | None = None
+    headers: Headers | HeaderColumns | None = None
     null_values: npt.NDArray[np.bool_] | None = None
+
+    def sizes(self) -> Int64s:
+        """Bytes of each record: key, value and headers."""
+        sizes = np.diff(self.values.offsets)
+        if self.keys is not None:
+            sizes = sizes + np.diff(self.keys.offsets)
+        return sizes if self.headers is None else sizes + self.headers.sizes()
 
     def check(self) -> None:
         """Refuses columns that don't fit together: the kernels trust them.
@@ -117,12 +139,12 @@ class ColumnSender:
         names = ("produceva", "error_code", "error_destroy")
         self._calls = np.array([address(f"rd_kafka_{name}") for name in names] + [handle, 0], dtype=np.int64)
 
-    def send(self, topic: int, records: Records, limit: int, generation: int, opaque: int | None) -> Int64s:
+    def send(self, topic: int, records: Records, limit: int, generation: int) -> Int64s:
         """Sends them in order; returns the rows that are larger than `limit`, which are left out.
 
         Args:
             topic: an rd_kafka_topic_t.
-            opaque: goes with every message instead of the generation, which then does not count them.
+            generation: which `Deliveries` counts them in.
 
         Raises:
             ProduceError: librdkafka refuses for another reason than size or want of room.
@@ -142,24 +164,22 @@ class ColumnSender:
                 _NONE_BOOL if records.null_values is None else np.ascontiguousarray(records.null_values),
                 _NONE32 if records.partitions is None else np.ascontiguousarray(records.partitions, dtype=np.int32),
                 _NONE64 if records.headers is None else records.headers.sizes(),
-                *(span, refused, generation if opaque is None else opaque, self._messages, self._rows),
+                *(span, refused, generation, self._messages, self._rows),
             )
             if count < 0:
                 raise ConfigurationError("the offsets of the records point outside their data")
-            self._hand_over(topic, count, each, None if opaque is not None else generation % RING)
+            self._hand_over(topic, count, each, generation % RING)
         return refused[: span[3]]
 
-    def _hand_over(self, topic: int, count: int, each: _Each | None, slot: int | None) -> None:
+    def _hand_over(self, topic: int, count: int, each: _Each | None, slot: int) -> None:
         """Sends the filled messages; where librdkafka's queue is full, waits for deliveries and sends the rest."""
         first = 0
         while first < count:
-            if slot is not None:
-                self._deliveries.sent[slot] += count - first
+            self._deliveries.sent[slot] += count - first
             taken, error = (
                 self._send_batch(topic, first, count) if each is None else self._send_each(topic, first, count, each)
             )
-            if slot is not None:
-                self._deliveries.sent[slot] -= count - first - taken
+            self._deliveries.sent[slot] -= count - first - taken
             first += taken
             if error == native.QUEUE_FULL:
                 self._deliveries.drain(_WAIT_MS, None)
@@ -203,19 +223,11 @@ class _Each:
     @classmethod
     def of(cls, records: Records) -> _Each:
         timestamps = _NONE64 if records.timestamps is None else np.ascontiguousarray(records.timestamps, dtype=np.int64)
-        if records.headers is None or not records.headers.values:
+        if records.headers is None or not len(records.headers):
             return cls(timestamps, _NONE64, _NO_HEADERS, _vus(0), None)
         offsets = np.ascontiguousarray(records.headers.offsets, dtype=np.int64)
-        names = {name: ctypes.create_string_buffer(name.encode()) for name, _ in records.headers.values}
-        body = b"".join(value for _, value in records.headers.values) or b"\0"
-        data = np.frombuffer(body, dtype=np.uint8)
-        headers = np.zeros((len(records.headers.values), 3), dtype=np.int64)
-        at = data.ctypes.data
-        for row, (name, value) in zip(headers, records.headers.values, strict=True):
-            row[:] = ctypes.addressof(names[name]), at, len(value)
-            at += len(value)
-        most = int(np.diff(offsets).max(initial=0))
-        return cls(timestamps, offsets, headers, _vus(most), (names, body))
+        headers, keep = records.headers.table()
+        return cls(timestamps, offsets, headers, _vus(int(np.diff(offsets).max(initial=0))), keep)
 
 
 def _vus(headers: int) -> npt.NDArray[np.int64]:

@@ -6,60 +6,63 @@ then is with the broker, while other threads go on sending.
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from thalweg.errors import ConfigurationError, ConnectorError
+from thalweg.durations import Duration, milliseconds
+from thalweg.errors import ConfigurationError
+from thalweg.formats import Format
 from thalweg.kafka import _produce_api as native
-from thalweg.kafka._consume_api import PartitionList
+from thalweg.kafka._consume_api import partition_states
+from thalweg.kafka._delivering import ProducerStatistics
 from thalweg.kafka._delivery import (
-    Deliveries,
     DeliveryFailure,
     ProduceError,
     RecordMetadata,
-    raise_failures,
-    raise_if_fenced,
 )
-from thalweg.kafka._produce_api import api
+from thalweg.kafka._frame_records import FrameLayout, FrameLike, HeaderSource
 from thalweg.kafka._send_columns import ColumnSender, Headers, Records
+from thalweg.kafka._single_record import send_one
+from thalweg.kafka._transactions import Transactions
+from thalweg.kafka.partitioners import Partitioner, checked, open_partitioner
+from thalweg.kafka.security import client_settings
 from thalweg.records import EncodedRecords, Int32s, Int64s
+
+if TYPE_CHECKING:
+    from thalweg.kafka.security import KafkaSecurity
 
 __all__ = ["DeliveryFailure", "Headers", "KafkaProducer", "ProduceError", "ProducerStatistics", "RecordMetadata"]
 
-_SLICE_MS = 50
-_HURRY_MS = 3
+_ROOM_MS = 5
+_PARTITIONS_AGE = 60.0
+"""Seconds after which a topic's partitions are counted again, for partitioners of ours."""
 
 
-@dataclass(slots=True)
-class ProducerStatistics:
-    """What a producer has done since it was made."""
-
-    sent: int
-    failed: int
-    refused: int
-    """Too large: never sent."""
-
-
-class KafkaProducer:
+class KafkaProducer(Transactions):
     """Sends records to Kafka.
 
     Args:
         brokers: `host:port` or several of them, as a list or separated by commas.
         client_id: shown in the broker's logs and metrics.
-        transactional_id: makes every record part of a transaction (`begin_transaction` …); one live producer per id.
+        transactional_id: makes every record part of a transaction (`with producer.transaction():`); one live producer
+            per id: a second one fences the first off.
         idempotent: no duplicates and no reordering through retries.
         acks: -1 (all in-sync replicas), 1 or 0; idempotent producers need -1.
         compression: "none", "gzip", "snappy", "lz4" or "zstd".
         batch_size: bytes per partition and request.
         linger_ms: how long a record may wait for others.
         max_record_bytes: key and value of one record; larger ones are refused. Keep it at or below the broker's limit.
+        buffer_bytes: memory for records that are not delivered yet; when it is full, sending waits.
+        delivery_timeout: when a record that no broker takes is given up (5 minutes; in a transaction its timeout).
+        partitioner: of records with a key: "murmur2" (Java's), "consistent_hash", "round_robin", "sticky", a
+            `Partitioner`, or a function of (key, partitions).
+        security: see `KafkaSecurity`.
         settings: any other librdkafka setting, by its name (`{"security.protocol": "SSL"}`); it wins.
 
     Raises:
@@ -78,12 +81,15 @@ class KafkaProducer:
         batch_size: int = 1_000_000,
         linger_ms: float = 5,
         max_record_bytes: int = 1_000_000,
+        buffer_bytes: int = 256 * 1024 * 1024,
+        delivery_timeout: Duration | None = None,
+        partitioner: str | Partitioner | Callable[[bytes | None, int], int] = "murmur2",
+        security: KafkaSecurity | None = None,
         settings: Mapping[str, object] | None = None,
     ) -> None:
         if (idempotent or transactional_id) and acks != -1:
             raise ConfigurationError(f"acks={acks}: an idempotent producer needs acks=-1 (or set idempotent=False)")
         config: dict[str, object] = {
-            "bootstrap.servers": brokers if isinstance(brokers, str) else ",".join(brokers),
             "client.id": client_id,
             "acks": acks,
             "enable.idempotence": idempotent or transactional_id is not None,
@@ -94,28 +100,21 @@ class KafkaProducer:
             # Room for keys and headers: the limit itself is checked before, exactly.
             "message.max.bytes": min(max(max_record_bytes + 65_536, 1_000_000), 1_000_000_000),
             "queue.buffering.max.messages": 500_000,
-            "queue.buffering.max.kbytes": 262_144,
+            "queue.buffering.max.kbytes": max(buffer_bytes // 1024, 1),
         }
         if transactional_id is not None:
             config["transactional.id"] = transactional_id
         if settings and "message.max.bytes" in settings:
             raise ConfigurationError("set max_record_bytes instead of message.max.bytes")
-        config |= settings or {}
-        self.transactional_id = transactional_id
+        if delivery_timeout is not None:
+            config["message.timeout.ms"] = milliseconds(delivery_timeout, name="delivery_timeout", minimum=1)
+        connection = client_settings(brokers, security, settings)
+        config |= connection
+        self._partitioner = open_partitioner(partitioner)
+        super().__init__({name: _text(value) for name, value in config.items()}, connection, transactional_id)
         self.max_record_bytes = max_record_bytes
-        self._handle = native.new_producer({name: _text(value) for name, value in config.items()})
-        self._queue = api().rd_kafka_queue_get_main(self._handle)
-        self._topics: dict[str, int] = {}
-        self._send_lock = threading.Lock()
-        self._deliveries = Deliveries(self._queue)
-        self._sender = ColumnSender(self._handle, self._deliveries, self._check_open)
-        self._generation = 1
-        self._waited = 0
-        self._sent = 0
-        self._refused = 0
-        self._poller: threading.Thread | None = None
-        self._closing = False
-        self._closed = False
+        self._sender = ColumnSender(self._handle, self._deliveries, self._while_waiting)
+        self._partition_counts: dict[str, tuple[int, float]] = {}
 
     # ---------------------------------------------------------------- single records
 
@@ -125,7 +124,7 @@ class KafkaProducer:
         value: bytes | str | None,
         *,
         key: bytes | str | None = None,
-        headers: Mapping[str, bytes] | None = None,
+        headers: Mapping[str, bytes | None] | None = None,
         timestamp: int | None = None,
         partition: int = -1,
     ) -> Future[RecordMetadata]:
@@ -140,31 +139,123 @@ class KafkaProducer:
             ConnectorError: the producer is closed, or can't go on.
         """
         future: Future[RecordMetadata] = Future()
-        opaque = self._deliveries.expect(future)
-        payload, key_bytes = _bytes(value), _bytes(key)
-        if len(payload or b"") + len(key_bytes or b"") > self.max_record_bytes:
-            self._refused += 1
-            self._deliveries.forget(opaque)
-            text = f"the record has {len(payload or b'')} bytes; max_record_bytes is {self.max_record_bytes}"
-            future.set_exception(ProduceError(text, native.failure(native.MSG_SIZE_TOO_LARGE)))
-            return future
-        records = Records(
-            values=_one(payload),
-            keys=None if key_bytes is None else _one(key_bytes),
-            null_values=np.array([payload is None]),
-            timestamps=None if timestamp is None else np.array([timestamp], dtype=np.int64),
-            partitions=np.array([partition], dtype=np.int32),
-            headers=None if headers is None else Headers.of_rows([headers]),
-        )
-        try:
-            self._send(topic, records, opaque)
-        except BaseException:
-            self._deliveries.forget(opaque)
-            raise
-        self._poll_in_background()
+        offer = self._offer(topic, _bytes(value), _bytes(key), partition, timestamp, headers, future)
+        while not offer():
+            self._deliveries.drain(_ROOM_MS, None)
+            self._while_waiting()
         return future
 
-    # ---------------------------------------------------------------- columns
+    async def send_async(
+        self,
+        topic: str,
+        value: bytes | str | None,
+        *,
+        key: bytes | str | None = None,
+        headers: Mapping[str, bytes | None] | None = None,
+        timestamp: int | None = None,
+        partition: int = -1,
+    ) -> RecordMetadata:
+        """`send`, awaited until the broker has the record; waiting for room or delivery blocks no event loop.
+
+        Raises:
+            ProduceError: it was not delivered.
+            ConnectorError: the producer is closed, or can't go on.
+        """
+        future: Future[RecordMetadata] = Future()
+        offer = self._offer(topic, _bytes(value), _bytes(key), partition, timestamp, headers, future)
+        while not offer():
+            await asyncio.sleep(_ROOM_MS / 1000)
+            self._while_waiting()
+        return await asyncio.wrap_future(future)
+
+    def _offer(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        timestamp: int | None,
+        headers: Mapping[str, bytes | None] | None,
+        future: Future[RecordMetadata],
+    ) -> Callable[[], bool]:
+        """A function that hands the record over if there is room; whether there was."""
+        size = len(value or b"") + len(key or b"")
+        if size > self.max_record_bytes:
+            self._refused += 1
+            text = f"the record has {size} bytes; max_record_bytes is {self.max_record_bytes}"
+            future.set_exception(ProduceError(text, native.failure(native.MSG_SIZE_TOO_LARGE)))
+            return lambda: True
+        if partition < 0 and self._partitioner is not None:
+            chosen = self._partitions(topic, None if key is None else _one(key), None, 1)
+            partition = -1 if chosen is None else int(chosen[0])
+        self._poll_in_background()
+        opaque = self._deliveries.expect(future)
+
+        def offer() -> bool:
+            try:
+                with self._send_lock:
+                    self._check_open()
+                    error = send_one(
+                        self._handle, self._topic(topic), value, key, partition, opaque, timestamp, headers
+                    )
+                    self._sent += not error
+            except BaseException:
+                self._deliveries.forget(opaque)
+                raise
+            if error and error != native.QUEUE_FULL:
+                self._deliveries.forget(opaque)
+                failure = native.failure(error)
+                raise ProduceError(f"a record to {topic!r} can't be sent: {failure}", failure)
+            return not error
+
+        return offer
+
+    # ---------------------------------------------------------------- frames and columns
+
+    def send_frame(
+        self,
+        topic: str,
+        frame: FrameLike,
+        *,
+        format: str | Format = "json",
+        key: str | None = None,
+        timestamp: str | None = None,
+        partition: str | None = None,
+        headers: HeaderSource | None = None,
+        columns: Sequence[str] | None = None,
+        max_record_bytes: int | None = None,
+    ) -> int:
+        """Sends a frame's rows, in order; returns how many records they are, once librdkafka has them.
+
+        Args:
+            frame: a Polars frame, or an Arrow table or batch.
+            format: of the values: "json", "raw" and "text" (a column `value`; null is a tombstone), "arrow" (the frame
+                as one record), or a `Format` object (Avro with a registry).
+            key: the column of keys (text, bytes, or anything as its text); null: no key.
+            timestamp: the column of record times (Datetime, Date, or integer ms UTC); null: now.
+            partition: the column of partitions; null: the key's.
+            headers: for each header its value for all records (text, bytes), or an expression; a null leaves it out.
+                Or the name of a column of List(Struct(key, value)).
+            columns: the columns of the values; None: all but `partition`, a column of `headers`, and those that start
+                with two underscores.
+            max_record_bytes: key, value and headers of one record, where the topic's limit is known.
+
+        Raises:
+            ConfigurationError: columns that are missing or of a wrong type.
+            ProduceError: records that are too large (it names rows); then none is sent.
+            ConnectorError: the producer is closed, or can't go on.
+        """
+        layout = FrameLayout(format, key, timestamp, partition, headers, columns)
+        records = layout.records(frame, topic)
+        limit = max_record_bytes or self.max_record_bytes
+        if len(too_large := np.flatnonzero(records.sizes() > limit)):
+            some = ", ".join(map(str, too_large[:5].tolist()))
+            raise ProduceError(
+                f"{len(too_large)} records for {topic!r} exceed {limit} bytes (rows {some} …); nothing was sent",
+                native.failure(native.MSG_SIZE_TOO_LARGE),
+            )
+        self._send(topic, records, limit)
+        return len(records.values)
 
     def send_records(
         self,
@@ -193,16 +284,46 @@ class KafkaProducer:
             ConnectorError: the producer is closed, or can't go on.
         """
         records = Records(values, keys, null_keys, timestamps, partitions, headers)
-        return self._send(topic, records, None, max_record_bytes)
+        return self._send(topic, records, max_record_bytes or self.max_record_bytes)
 
-    def _send(self, topic: str, records: Records, opaque: int | None, limit: int | None = None) -> Int64s:
+    def _send(self, topic: str, records: Records, limit: int) -> Int64s:
+        if self._partitioner is not None:
+            chosen = self._partitions(topic, records.keys, records.null_keys, len(records.values))
+            given = records.partitions
+            records.partitions = chosen if given is None or chosen is None else np.where(given < 0, chosen, given)
         with self._send_lock:
             self._check_open()
             handle = self._topic(topic)
-            refused = self._sender.send(handle, records, limit or self.max_record_bytes, self._generation, opaque)
+            refused = self._sender.send(handle, records, limit, self._generation)
             self._sent += len(records.values) - len(refused)
             self._refused += len(refused)
         return refused
+
+    def _partitions(
+        self, topic: str, keys: EncodedRecords | None, nulls: npt.NDArray[np.bool_] | None, rows: int
+    ) -> Int32s | None:
+        if self._partitioner is None:
+            return None
+        count = self.partition_count(topic)
+        return checked(self._partitioner.partitions(keys, nulls, rows, count), rows, count)
+
+    def partition_count(self, topic: str, timeout: float = 10.0) -> int:
+        """How many partitions a topic has; asked again after a minute.
+
+        Raises:
+            ProduceError: no such topic, or no broker answers.
+        """
+        count, since = self._partition_counts.get(topic, (0, 0.0))
+        if count and time.monotonic() - since < _PARTITIONS_AGE:
+            return count
+        with self._send_lock:
+            self._check_open()
+            code, states = partition_states(self._handle, self._topic(topic), int(timeout * 1000))
+        if code or not states:
+            problem = native.failure(code or native.UNKNOWN_PARTITION)
+            raise ProduceError(f"the partitions of {topic!r} can't be asked for: {problem}", problem)
+        self._partition_counts[topic] = len(states), time.monotonic()
+        return len(states)
 
     def refresh_topic(self, topic: str, timeout: float = 10.0) -> None:
         """Learns of partitions that were added to a topic.
@@ -212,195 +333,10 @@ class KafkaProducer:
         """
         with self._send_lock:
             self._check_open()
+            self._partition_counts.pop(topic, None)
             failure = native.refresh_topic(self._handle, self._topic(topic), int(timeout * 1000))
         if failure is not None:
             raise ProduceError(f"the partitions of {topic!r} can't be asked for: {failure}", failure)
-
-    # ---------------------------------------------------------------- delivery
-
-    def barrier(self) -> int:
-        """Closes the current generation and returns its number, for `wait`."""
-        with self._send_lock:
-            self._generation += 1
-            return self._generation - 1
-
-    def wait(self, generation: int, timeout: float) -> None:
-        """Returns when all columns sent up to this barrier are with the broker.
-
-        Raises:
-            ProduceError: some are not, and never will be; or the time is over; or the producer is broken.
-            FencedError: another producer has taken over.
-        """
-        self._wait(generation, time.monotonic() + timeout, hurry=False)
-
-    def flush(self, timeout: float = 60.0) -> None:
-        """Returns when everything sent so far is with the broker; nothing lingers meanwhile.
-
-        Raises:
-            ProduceError, FencedError: as `wait`.
-        """
-        deadline = time.monotonic() + timeout
-        self._wait(self.barrier(), deadline, hurry=True)
-        while self._deliveries.futures:
-            self._hurry()
-            self._deliveries.drain(_HURRY_MS, None)
-            self._check_time(deadline)
-
-    def _wait(self, generation: int, deadline: float, *, hurry: bool) -> None:
-        while self._waited < generation:
-            if hurry:
-                self._hurry()
-            if self._deliveries.drain(_HURRY_MS if hurry else _SLICE_MS, self._waited + 1):
-                self._waited += 1
-            else:
-                self._check_time(deadline)
-            self._raise_fatal()
-        raise_failures(self.take_failures())
-
-    def _hurry(self) -> None:
-        """librdkafka lets nothing linger as long as this call lasts; it ends early when nothing is under way."""
-        api().rd_kafka_flush(self._handle, _HURRY_MS)
-
-    def _check_time(self, deadline: float) -> None:
-        if time.monotonic() > deadline:
-            late = api().rd_kafka_outq_len(self._handle)
-            raise ProduceError(
-                f"{late} records were not taken by the broker in time; is it up, are enough replicas in sync?",
-                native.failure(native.TIMED_OUT),
-            )
-
-    def close(self, timeout: float = 60.0) -> None:
-        """Delivers what was sent, then frees the producer; a second call does nothing.
-
-        Raises:
-            ProduceError: something could not be delivered (the producer is freed all the same).
-        """
-        if self._closed:
-            return
-        try:
-            if not native.fatal_error(self._handle):
-                self.flush(timeout)
-        finally:
-            self.kill()
-
-    def kill(self) -> None:
-        """Frees the producer and drops what it has not delivered: for one that is fenced or broken."""
-        self._closing = True  # a sender that waits for room gives up
-        with self._send_lock:
-            if self._closed:
-                return
-            self._closed = True
-        if self._poller is not None:
-            self._poller.join()
-        lib = api()
-        lib.rd_kafka_purge(self._handle, native.PURGE_QUEUE | native.PURGE_INFLIGHT)
-        self._deliveries.drain(0, None)
-        self._deliveries.abandon(native.failure(native.DESTROYED))
-        for topic in self._topics.values():
-            lib.rd_kafka_topic_destroy(topic)
-        lib.rd_kafka_queue_destroy(self._queue)
-        lib.rd_kafka_destroy(self._handle)
-
-    @property
-    def statistics(self) -> ProducerStatistics:
-        """Counts since the producer was made."""
-        return ProducerStatistics(self._sent, self._deliveries.failed, self._refused)
-
-    def take_failures(self) -> list[DeliveryFailure]:
-        """The records that did not reach the broker since the last call (at most a thousand kept)."""
-        return self._deliveries.take_failures()
-
-    def __enter__(self) -> KafkaProducer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.kill()
-
-    # ---------------------------------------------------------------- transactions
-
-    def init_transactions(self, timeout: float = 30.0) -> None:
-        """Registers the transactional id, fences an earlier instance off and ends its open transaction.
-
-        Raises:
-            ProduceError, FencedError
-        """
-        self._transaction("init_transactions", lambda ms: api().rd_kafka_init_transactions(self._handle, ms), timeout)
-
-    def begin_transaction(self) -> None:
-        """Opens a transaction: all that is sent until its end is seen together, or never."""
-        self._transaction("begin_transaction", lambda _: api().rd_kafka_begin_transaction(self._handle), 10.0)
-
-    def send_offsets(
-        self, offsets: Mapping[tuple[str, int], tuple[int, str]], group_metadata: int, timeout: float = 10.0
-    ) -> None:
-        """Commits a consumer's offsets (next offset to read, metadata) with the open transaction.
-
-        Args:
-            group_metadata: address of an rd_kafka_consumer_group_metadata_t.
-        """
-        with PartitionList(offsets) as rows:
-            self._transaction(
-                "send_offsets_to_transaction",
-                lambda ms: api().rd_kafka_send_offsets_to_transaction(self._handle, rows.pointer, group_metadata, ms),
-                timeout,
-            )
-
-    def commit_transaction(self, timeout: float = 10.0) -> None:
-        """Ends the open transaction; waits for its records first."""
-        self.wait(self.barrier(), timeout)
-        self._transaction("commit_transaction", lambda ms: api().rd_kafka_commit_transaction(self._handle, ms), timeout)
-
-    def abort_transaction(self, timeout: float = 10.0) -> None:
-        """Ends the open transaction as if it had never been."""
-        api().rd_kafka_purge(self._handle, native.PURGE_QUEUE | native.PURGE_INFLIGHT)
-        self._deliveries.drain(_SLICE_MS, self._generation)
-        self._transaction("abort_transaction", lambda ms: api().rd_kafka_abort_transaction(self._handle, ms), timeout)
-        self._deliveries.take_failures()  # purged on purpose
-
-    def _transaction(self, step: str, call: Callable[[int], int | None], timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        while True:
-            problem = native.take_error(call(max(int((deadline - time.monotonic()) * 1000), 1)))
-            if problem is None:
-                return
-            self._deliveries.drain(0, None)
-            raise_if_fenced(self._handle, self.transactional_id, problem)
-            if not problem.retriable or time.monotonic() >= deadline:
-                raise ProduceError(f"{step} of {self.transactional_id!r} failed: {problem}", problem)
-
-    # ---------------------------------------------------------------- inside
-
-    def _topic(self, name: str) -> int:
-        handle = self._topics.get(name)
-        if handle is None:
-            handle = api().rd_kafka_topic_new(self._handle, name.encode(), None)
-            if not handle:
-                raise ConfigurationError(f"{name!r} can't be a topic's name")
-            self._topics[name] = cast(int, handle)
-        return handle
-
-    def _check_open(self) -> None:
-        if self._closing:
-            raise ConnectorError("the Kafka producer is closed")
-        self._raise_fatal()
-
-    def _raise_fatal(self) -> None:
-        fatal = native.fatal_error(self._handle)
-        if fatal is not None:
-            raise_if_fenced(self._handle, self.transactional_id, fatal)
-            raise ProduceError(f"the Kafka producer can't go on: {fatal}", fatal)
-
-    def _poll_in_background(self) -> None:
-        if self._poller is None:
-            self._poller = threading.Thread(target=self._poll, name="thalweg-kafka-delivery", daemon=True)
-            self._poller.start()
-
-    def _poll(self) -> None:
-        while not self._closed:
-            self._deliveries.drain(_SLICE_MS, None)
 
 
 def _text(value: object) -> str:
