@@ -6,6 +6,7 @@ from thalweg.cep.matcher import PatternMatcher
 from thalweg.cep.node import PatternNode
 from thalweg.cep.partial import PartialMatch
 from thalweg.cep.pattern import AfterMatch, Contiguity, Pattern
+from thalweg.cep.rules import Rule, RuleEngine
 
 __all__ = [
     "AfterMatch",
@@ -15,6 +16,8 @@ __all__ = [
     "PatternBuilder",
     "PatternMatcher",
     "PatternNode",
+    "Rule",
+    "RuleEngine",
     "State",
     "StateMachine",
     "Transition",

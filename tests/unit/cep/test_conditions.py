@@ -105,6 +105,16 @@ def test_without_a_schema_types_are_not_known_and_columns_are_told():
     assert compiled.vectorised
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["n > 3", "n.startsWith('a')", "n.x.y == 3", "n[0] > 1", "'a' in n", "size(n) > 0", "-n < 3", "n + 1 > 2", "n"],
+)
+def test_a_column_that_held_nothing_so_far_is_null(text: str):
+    frame = pl.DataFrame({"n": [None, None]})
+    assert Condition(text).matches(frame).to_list() == [False, False]
+    assert Condition("n == null").matches(frame).to_list() == [True, True]
+
+
 class Case:
     """A condition as text, and the same in Python."""
 

@@ -85,9 +85,14 @@ class Compiler:
             return Value(pl.col(name), None, place)
         if name not in self.schema:
             raise self.error(f"the events have no column {name!r}{close_names(name, self.schema)}", place)
-        return Value(pl.col(name), self.schema[name], place)
+        dtype = self.schema[name]
+        if dtype == pl.Null:  # a column that has held nothing so far: its type is still open
+            return nothing(place)
+        return Value(pl.col(name), dtype, place)
 
     def _field(self, of: Value, name: str, place: Place) -> Value:
+        if of.kind is Kind.NULL:
+            return nothing(place)
         if of.dtype is None:
             return Value(of.expr.struct.field(name), None, place)
         if not isinstance(of.dtype, pl.Struct):
@@ -101,6 +106,8 @@ class Compiler:
     def _item(self, of: Value, index: Value, place: Place) -> Value:
         self.need(of, Kind.LIST, "what has items")
         self.need(index, Kind.NUMBER, "an index")
+        if of.kind is Kind.NULL:
+            return nothing(place)
         return Value(of.expr.list.get(index.expr, null_on_oob=True), _inner(of.dtype), place)
 
     # -- operators and functions
@@ -159,6 +166,8 @@ class Compiler:
         if right.kind is Kind.TEXT:
             raise self.error("`in` looks into lists; for a part of a text write text.contains(part)", place)
         self.need(right, Kind.LIST, "what stands after `in`")
+        if right.kind is Kind.NULL:
+            return Value(pl.lit(None, pl.Boolean), pl.Boolean(), place)
         return Value(right.expr.list.contains(left.expr), pl.Boolean(), place)
 
     def _compare(self, name: str, left: Value, right: Value, place: Place) -> Value:
@@ -174,8 +183,10 @@ class Compiler:
         left, right = self._times(left, right)
         self._comparable(name, left, right, place)
         for value in (left, right):
-            if value.kind in (Kind.BOOL, Kind.NULL, Kind.LIST, Kind.RECORD):
+            if value.kind in (Kind.BOOL, Kind.LIST, Kind.RECORD) or (value.kind is Kind.NULL and value.constant):
                 raise self.error(f"{value.kind} has no order", value.place)
+        if Kind.NULL in (left.kind, right.kind):
+            return Value(pl.lit(None, pl.Boolean), pl.Boolean(), place)
         return Value(getattr(left.expr, _COMPARED[name])(right.expr), pl.Boolean(), place)
 
     def _times(self, left: Value, right: Value) -> tuple[Value, Value]:
@@ -222,6 +233,11 @@ class Compiler:
 
 _COMPARED = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul"}
+
+
+def nothing(place: Place) -> Value:
+    """A part that is null in every event."""
+    return Value(pl.lit(None), pl.Null(), place)
 
 
 def _literal(value: bool | int | float | str | None, place: Place) -> Value:

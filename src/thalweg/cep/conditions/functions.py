@@ -25,35 +25,37 @@ def _value(expr: pl.Expr, dtype: pl.DataType, place: Place) -> Value:
     return Value(expr, dtype, place)
 
 
-def _texts(compiler: Compiler, values: Sequence[Value], what: str) -> None:
+def _texts(compiler: Compiler, values: Sequence[Value], what: str) -> list[pl.Expr]:
+    """The expressions of some texts; what is null in every event is a text that is null."""
     for value in values:
         compiler.need(value, Kind.TEXT, what)
+    return [pl.lit(None, pl.String) if value.kind is Kind.NULL else value.expr for value in values]
 
 
 def _starts_with(compiler: Compiler, values: Sequence[Value], place: Place) -> Value:
-    _texts(compiler, values, "startsWith() takes texts: each")
-    return _value(values[0].expr.str.starts_with(values[1].expr), pl.Boolean(), place)
+    text, start = _texts(compiler, values, "startsWith() takes texts: each")
+    return _value(text.str.starts_with(start), pl.Boolean(), place)
 
 
 def _ends_with(compiler: Compiler, values: Sequence[Value], place: Place) -> Value:
-    _texts(compiler, values, "endsWith() takes texts: each")
-    return _value(values[0].expr.str.ends_with(values[1].expr), pl.Boolean(), place)
+    text, end = _texts(compiler, values, "endsWith() takes texts: each")
+    return _value(text.str.ends_with(end), pl.Boolean(), place)
 
 
 def _contains(compiler: Compiler, values: Sequence[Value], place: Place) -> Value:
     if values[0].kind is Kind.LIST:
         return _value(values[0].expr.list.contains(values[1].expr), pl.Boolean(), place)
-    _texts(compiler, values, "contains() takes texts: each")
-    return _value(values[0].expr.str.contains(values[1].expr, literal=True), pl.Boolean(), place)
+    text, part = _texts(compiler, values, "contains() takes texts: each")
+    return _value(text.str.contains(part, literal=True), pl.Boolean(), place)
 
 
 def _matches(compiler: Compiler, values: Sequence[Value], place: Place) -> Value:
-    _texts(compiler, values, "matches() takes texts: each")
+    text, _ = _texts(compiler, values, "matches() takes texts: each")
     pattern = values[1]
-    if not pattern.constant:
+    if not isinstance(pattern.literal, str):
         raise compiler.error("the pattern of matches() has to be a constant", pattern.place)
     # Polars' regular expressions run in linear time: no pattern can hang. It says itself what it can't read.
-    expr = values[0].expr.str.contains(pattern.literal)
+    expr = text.str.contains(pattern.literal)
     try:
         pl.Series([""]).to_frame("a").select(pl.col("a").str.contains(pattern.literal))
     except pl.exceptions.PolarsError as error:
@@ -66,23 +68,23 @@ def _size(compiler: Compiler, values: Sequence[Value], place: Place) -> Value:
     value = values[0]
     if value.kind is Kind.LIST:
         return _value(value.expr.list.len().cast(pl.Int64), pl.Int64(), place)
-    compiler.need(value, Kind.TEXT, "what size() measures")
-    return _value(value.expr.str.len_chars().cast(pl.Int64), pl.Int64(), place)
+    [text] = _texts(compiler, values, "what size() measures")
+    return _value(text.str.len_chars().cast(pl.Int64), pl.Int64(), place)
 
 
 def _lower(compiler: Compiler, values: Sequence[Value], place: Place) -> Value:
-    _texts(compiler, values, "lower() takes a text: it")
-    return _value(values[0].expr.str.to_lowercase(), pl.String(), place)
+    [text] = _texts(compiler, values, "lower() takes a text: it")
+    return _value(text.str.to_lowercase(), pl.String(), place)
 
 
 def _upper(compiler: Compiler, values: Sequence[Value], place: Place) -> Value:
-    _texts(compiler, values, "upper() takes a text: it")
-    return _value(values[0].expr.str.to_uppercase(), pl.String(), place)
+    [text] = _texts(compiler, values, "upper() takes a text: it")
+    return _value(text.str.to_uppercase(), pl.String(), place)
 
 
 def _trim(compiler: Compiler, values: Sequence[Value], place: Place) -> Value:
-    _texts(compiler, values, "trim() takes a text: it")
-    return _value(values[0].expr.str.strip_chars(), pl.String(), place)
+    [text] = _texts(compiler, values, "trim() takes a text: it")
+    return _value(text.str.strip_chars(), pl.String(), place)
 
 
 def _has(compiler: Compiler, values: Sequence[Value], place: Place) -> Value:
