@@ -6,22 +6,30 @@ from thalweg.streams.app import App, default_app
 from thalweg.streams.checkpoints import CheckpointConfig, StateBackend
 from thalweg.streams.connector import Guarantee
 from thalweg.streams.plan.join import Interval
+from thalweg.streams.process import ListState, MapState, ProcessFunction, Timer, ValueState
+from thalweg.streams.process.batches import BatchFunction
 from thalweg.streams.stream import DataStream, WindowedStream
 from thalweg.streams.watermarks import WatermarkGenerator
 from thalweg.streams.windows import GlobalWindow, SessionWindow, SlidingWindow, TimeSemantics, TumblingWindow
 
 __all__ = [
     "App",
+    "BatchFunction",
     "CheckpointConfig",
     "DataStream",
     "GlobalWindow",
     "Guarantee",
     "Interval",
+    "ListState",
+    "MapState",
+    "ProcessFunction",
     "SessionWindow",
     "SlidingWindow",
     "StateBackend",
     "TimeSemantics",
+    "Timer",
     "TumblingWindow",
+    "ValueState",
     "WatermarkGenerator",
     "WindowedStream",
     "default_app",

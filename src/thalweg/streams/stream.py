@@ -20,6 +20,7 @@ from thalweg.streams.plan.routing import KeyByNode, SplitNode, UnionNode
 from thalweg.streams.plan.sink import SinkNode, SubscribeNode
 from thalweg.streams.plan.source import SourceNode
 from thalweg.streams.plan.stateless import FilterNode, FlatMapNode, MapNode, SelectNode, WithColumnsNode
+from thalweg.streams.process.stream import Processing
 from thalweg.streams.windows import TimeSemantics, Window
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Extension(Protocol):
         """The node that reads `upstream` (its main port), whose rows are keyed by `key_columns` (maybe none)."""
 
 
-class DataStream(Joining):
+class DataStream(Joining, Processing):
     """A stream of events. Immutable: every method appends a step to the plan and returns a new stream.
 
     `DataStream("topic", …)` reads a topic in the default app; `App.stream` reads one in an app of its own. Both take

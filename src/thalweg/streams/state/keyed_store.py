@@ -31,6 +31,8 @@ ROW_WRITTEN = "__written"
 GONE = "__gone"
 _VERSION = "n:"
 _SNAPSHOT = "__snapshot"
+_ONE = "__one"
+"""The key column where there is none."""
 _KEYS, _ROWS = "keys", "rows/"
 
 
@@ -96,7 +98,7 @@ class KeyedStore:
         slots, created = self.index.assign(keys, frame.height)
         self._reserve()
         if len(created):
-            self._names.write(self._named(keys[created], slots[created]))
+            self._names.write(self._named(keys, created, slots[created]))
         return slots
 
     def find(self, frame: pl.DataFrame) -> Slots:
@@ -110,8 +112,10 @@ class KeyedStore:
         assert found is not None or not len(slots), "every key has its columns"
         return pl.DataFrame({SLOT: slots}) if found is None else found.sort(SLOT)
 
-    def _named(self, keys: pl.DataFrame, slots: Slots) -> pl.DataFrame:
-        return keys.with_columns(pl.Series(SLOT, slots)) if self.keys else pl.DataFrame({"__one": [True], SLOT: slots})
+    def _named(self, keys: pl.DataFrame, rows: Slots, slots: Slots) -> pl.DataFrame:
+        if not self.keys:
+            return pl.DataFrame({_ONE: [True], SLOT: slots})
+        return keys[rows].with_columns(pl.Series(SLOT, slots))
 
     def _reserve(self) -> None:
         capacity = self.index.capacity
@@ -255,7 +259,7 @@ class KeyedStore:
         if not saved:
             return
         rows = pl.concat([frame.drop(KEY_GROUP) for frame in saved], how="diagonal_relaxed")
-        identity = self.keys or ["__one"]
+        identity = self.keys or [_ONE]
         rows = rows.unique(subset=identity, keep="last", maintain_order=True).filter(~pl.col(GONE))
         slots, _ = self.index.assign(rows.select(self.keys), rows.height)
         self._reserve()
