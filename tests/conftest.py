@@ -67,3 +67,12 @@ def new_topic(kafka: SharedKafka) -> Callable[..., str]:
 def topic(new_topic: Callable[..., str]) -> str:
     """A fresh topic with four partitions."""
     return new_topic()
+
+
+@pytest.fixture(scope="session")
+def registry_url() -> Iterator[str]:
+    """A schema registry (Apicurio) that lives as long as the test run, one for each worker."""
+    from tests.servers.apicurio import Apicurio
+
+    with Apicurio() as server:
+        yield server.url

@@ -40,22 +40,37 @@ _FORMATS = {
     "arrow": "thalweg.formats.arrow:ArrowFormat",
     "raw": "thalweg.formats.raw:RawFormat",
     "text": "thalweg.formats.raw:TextFormat",
+    # By a schema registry: each record names its schema.
+    "avro": "thalweg.kafka.schema_registry.avro:AvroFormat",
+    "json-schema": "thalweg.kafka.schema_registry.json_schema:JsonSchemaFormat",
+    "protobuf": "thalweg.kafka.schema_registry.protobuf:ProtobufFormat",
 }
 
 
-def open_format(name: str) -> Format:
-    """The format of that name: "json", "arrow", "raw" (bytes) or "text".
+def open_format(name: str | Format, topic: str | None = None) -> Format:
+    """The format of that name: "json", "arrow", "raw" (bytes) or "text"; or, with the schema registry that the
+    environment names, "avro", "json-schema" or "protobuf". A `Format` is itself.
 
     Other packages add formats through the entry point group `thalweg.formats`.
+
+    Args:
+        topic: what it is for; formats of a schema registry find the subject by it.
 
     Raises:
         ConfigurationError: no such format.
     """
+    if not isinstance(name, str):
+        return _for_topic(name, topic)
     target = _FORMATS.get(name) or next(
         (point.value for point in entry_points(group="thalweg.formats") if point.name == name), None
     )
     if target is None:
         raise ConfigurationError(f"format {name!r}: use one of {', '.join(_FORMATS)}")
     module, _, attribute = target.partition(":")
-    made: Format = getattr(import_module(module), attribute)()
-    return made
+    return _for_topic(getattr(import_module(module), attribute)(), topic)
+
+
+def _for_topic(made: Format, topic: str | None) -> Format:
+    bind = getattr(made, "for_topic", None)
+    bound: Format = made if topic is None or bind is None else bind(topic)
+    return bound

@@ -13,6 +13,7 @@ import polars as pl
 
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
+from thalweg.formats import Format, open_format
 from thalweg.streams.checkpoints import CheckpointConfig
 from thalweg.streams.connector import Broker, Guarantee, JobSettings, open_broker
 from thalweg.streams.engine.timestamps import UNITS
@@ -93,7 +94,7 @@ class App:
         timestamp: Any = None,
         timestamp_unit: str = "ms",
         watermark: WatermarkGenerator | Duration = 0,
-        format: str = "json",
+        format: str | Format = "json",
         max_ahead: Duration | None = "1h",
         idle_timeout: Duration | None = "1s",
         close_idle_after: Duration | None = None,
@@ -111,7 +112,8 @@ class App:
                 broker's record time.
             timestamp_unit: what numbers count: "s", "ms", "us" or "ns".
             watermark: how far out of order the events of a partition may come.
-            format: "json", "arrow" or "raw".
+            format: "json", "arrow", "raw", or a schema registry's ("avro", "json-schema", "protobuf", an `AvroFormat`
+                …); without a `schema` the columns are then those of the subject's latest version.
             max_ahead: events with a timestamp more than this ahead of the clock become dead letters, so that they can't
                 fling the watermark; None: no bound.
             idle_timeout: a partition that is read to its end and has had no events for this long does not hold the
@@ -266,7 +268,7 @@ def source_node(
     timestamp: Any = None,
     timestamp_unit: str = "ms",
     watermark: WatermarkGenerator | Duration = 0,
-    format: str = "json",
+    format: str | Format = "json",
     max_ahead: Duration | None = "1h",
     idle_timeout: Duration | None = "1s",
     close_idle_after: Duration | None = None,
@@ -287,6 +289,8 @@ def source_node(
     if timestamp_unit not in UNITS:
         raise ConfigurationError(f"timestamp_unit is {timestamp_unit!r}; use one of {', '.join(UNITS)}")
     columns, required = _schema(schema)
+    if columns is None:
+        columns = _known_by(format, topic)
     return SourceNode(
         topic=topic,
         schema=columns,
@@ -315,6 +319,12 @@ def _schema(schema: Any) -> tuple[pl.Schema | None, frozenset[str]]:
 
     known = to_schema(schema)
     return known.schema, frozenset(known.required)
+
+
+def _known_by(format: str | Format, topic: str) -> pl.Schema | None:
+    """The columns, where the format itself knows them (a schema registry's do)."""
+    ask: Callable[[str], pl.Schema | None] | None = getattr(open_format(format), "stream_schema", None)
+    return None if ask is None else ask(topic)
 
 
 def _timestamp(timestamp: Any, schema: pl.Schema | None, topic: str) -> CompiledFunction | None:

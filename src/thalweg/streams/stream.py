@@ -25,6 +25,7 @@ from thalweg.streams.windows import TimeSemantics, Window
 
 if TYPE_CHECKING:
     from thalweg.expressions import CompiledFunction
+    from thalweg.formats import Format
     from thalweg.streams.app import App
 
 Fn = Any
@@ -263,7 +264,7 @@ class DataStream(Joining, Processing):
         self,
         topic: str,
         *,
-        format: str = "json",
+        format: str | Format = "json",
         key: str | None = None,
         changes: bool = False,
         partitions: int | None = None,
@@ -273,7 +274,7 @@ class DataStream(Joining, Processing):
 
         Args:
             topic: made at start where it is missing.
-            format: "json", "arrow" or "raw".
+            format: "json", "arrow", "raw", or a schema registry's ("avro", "protobuf", an `AvroFormat` …).
             key: the column whose text is the record key and chooses the partition; without it the key column of the
                 stream, where it has exactly one.
             changes: accept a changelog: its `__op` (insert, update, delete) is written as a field of that name.

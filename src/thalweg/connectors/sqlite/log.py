@@ -16,6 +16,7 @@ from thalweg.connectors.sqlite.topics import Topic, open_topics, partitions_of
 from thalweg.connectors.sqlite.writes import parts, raw_records
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError, ConnectorError
+from thalweg.formats import Format
 from thalweg.streams.batch import OFFSET, PARTITION, TIMESTAMP
 from thalweg.streams.connector import SinkWrite
 
@@ -69,7 +70,7 @@ class EmbeddedLog:
         key: str | None = None,
         timestamps: str | Sequence[int] | pl.Series | None = None,
         partition: int | None = None,
-        format: str = "json",
+        format: str | Format = "json",
     ) -> int:
         """Appends rows, all of them or none, and returns how many. Makes the topic where it is missing.
 
@@ -92,7 +93,7 @@ class EmbeddedLog:
             return 0
         times = _times(frame, timestamps)
         known = self._topics.ensure(topic)
-        write = SinkWrite(topic, frame, open_format(format).encoder(), key, times)
+        write = SinkWrite(topic, frame, open_format(format, topic).encoder(), key, times)
         pieces = list(parts(known, write))
         if partition is not None:
             pieces = [(_existing(known, partition), piece) for _, piece in pieces]
@@ -145,7 +146,7 @@ class EmbeddedLog:
         partition: int | None = None,
         start: int = 0,
         limit: int | None = None,
-        format: str = "json",
+        format: str | Format = "json",
         schema: Mapping[str, Any] | None = None,
         metadata: bool = False,
     ) -> pl.DataFrame:
@@ -165,7 +166,7 @@ class EmbeddedLog:
         """
         from thalweg.formats import open_format
 
-        decoder = open_format(format).decoder(None if schema is None else pl.Schema(schema))
+        decoder = open_format(format, topic).decoder(None if schema is None else pl.Schema(schema))
         frames = []
         for chunk in self._chunks(self._topics.find(topic), partition, start, limit):
             raw = to_raw(topic, [chunk])

@@ -26,8 +26,8 @@ def __getattr__(name: str) -> object:
 
 def warm_up() -> bool:
     """Compiles the Avro kernels, or loads them from the cache on disk; says whether all of them came from there."""
-    from thalweg.formats.kernels import read_avro, write_avro
+    from thalweg.formats.kernels import framing, read_avro, write_avro
     from thalweg.formats.kernels.compile import cache_hits
 
-    entries = [read_avro.read_avro, read_avro.read_schema_ids, write_avro.write_avro]
+    entries = [read_avro.read_avro, write_avro.write_avro, framing.read_schema_ids, framing.add_headers]
     return all(cache_hits(each) for each in entries)

@@ -402,19 +402,3 @@ def read_avro(
             state[USED] = used
     state[NEXT] = len(addresses)
     return len(addresses)
-
-
-@entry("void(Array(int64, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True), int64[::1])")
-def read_schema_ids(addresses: Int64s, lengths: Int64s, ids: Int64s) -> None:
-    """The schema id of each record in the registry's wire form: -1 for null, -2 for one too short, -3 for another
-    form (the first byte is not 0)."""
-    for row in range(len(addresses)):
-        p = addresses[row]
-        if lengths[row] < 0:
-            ids[row] = -1
-        elif lengths[row] < 5:
-            ids[row] = -2
-        elif load_u8(p) != 0:
-            ids[row] = -3
-        else:
-            ids[row] = load_u8(p + 1) << 24 | load_u8(p + 2) << 16 | load_u8(p + 3) << 8 | load_u8(p + 4)

@@ -392,7 +392,7 @@ def decoder_of(node: SourceNode, columns: frozenset[str] | None) -> Decoder:
     """
     from thalweg.formats import open_format
 
-    make: Callable[..., Decoder] = open_format(node.format).decoder
+    make: Callable[..., Decoder] = open_format(node.format, node.topic).decoder
     options = {"required": node.required} if "required" in signature(make).parameters else {}
     return make(node.schema, columns, **options)
 

@@ -27,13 +27,13 @@ class Sink(Operator):
 
         super().__init__(operator_id)
         self.topic = node.topic
-        self.encoder = open_format(node.format).encoder()
+        self.encoder = open_format(node.format, node.topic).encoder()
         keys = cast("Sequence[str]", context.options.get("key_columns", ()))
         self.packs_rows = getattr(self.encoder, "packs_rows", False)
         if self.packs_rows and node.key is not None:
             raise PlanError(
-                f"to {node.topic!r}: format {node.format!r} packs many rows into one record, which can't have the key "
-                f"{node.key!r} of each; leave key out, or use json"
+                f"to {node.topic!r}: format {str(node.format)!r} packs many rows into one record, which can't have the "
+                f"key {node.key!r} of each; leave key out, or use json"
             )
         self.key_column = None if self.packs_rows else node.key or (keys[0] if len(keys) == 1 else None)
         self._outputs = outputs_of(context)

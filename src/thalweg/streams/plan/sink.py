@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from thalweg.errors import PlanError
+from thalweg.formats import Format
 from thalweg.streams.operator import Operator, OperatorContext
 from thalweg.streams.plan.functions import close_names
 from thalweg.streams.plan.node import Mode, Node
@@ -19,7 +20,7 @@ class SinkNode(Node):
     """Writes every row to a topic."""
 
     topic: str
-    format: str = "json"
+    format: str | Format = "json"
     key: str | None = None
     """The column whose text is the record key; None: the key column of the stream where it has exactly one."""
     changes: bool = False

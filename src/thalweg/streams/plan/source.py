@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from thalweg.formats import Format
 from thalweg.streams.operator import Operator, OperatorContext
 from thalweg.streams.plan.functions import columns_of, expressions_of
 from thalweg.streams.plan.node import Mode, Node
@@ -28,7 +29,7 @@ class SourceNode(Node):
     """Event time; None: the broker's record time."""
     timestamp_unit: str = "ms"
     watermark: WatermarkGenerator = field(default_factory=WatermarkGenerator)
-    format: str = "json"
+    format: str | Format = "json"
     max_ahead: int | None = 3_600_000
     idle_timeout: int | None = 1_000
     close_idle_after: int | None = None
@@ -40,7 +41,7 @@ class SourceNode(Node):
 
     def describe(self) -> str:
         time = "the broker's time" if self.timestamp is None else self.timestamp.describe()
-        parts = [f"source {self.topic!r}", self.format, f"time: {time}"]
+        parts = [f"source {self.topic!r}", str(self.format), f"time: {time}"]
         parts.append(f"out of order by {self.watermark.max_out_of_orderness} ms")
         if self.close_idle_after is not None:
             parts.append(f"closed by the clock after {self.close_idle_after} ms without events")

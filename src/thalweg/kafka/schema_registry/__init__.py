@@ -1,0 +1,53 @@
+"""Schema registries: the client, and the formats whose records name a schema."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from thalweg.kafka.schema_registry.avro import AvroFormat
+    from thalweg.kafka.schema_registry.client import CompatibilityCheck, SchemaRegistryClient
+    from thalweg.kafka.schema_registry.errors import (
+        IncompatibleSchemaError,
+        RegistryUnavailableError,
+        SchemaRegistryError,
+        UnknownSchemaError,
+    )
+    from thalweg.kafka.schema_registry.schema import Compatibility, Reference, RegisteredSchema, Schema, SchemaType
+
+_HOMES = {
+    "AvroFormat": "avro",
+    "Compatibility": "schema",
+    "CompatibilityCheck": "client",
+    "IncompatibleSchemaError": "errors",
+    "Reference": "schema",
+    "RegisteredSchema": "schema",
+    "RegistryUnavailableError": "errors",
+    "Schema": "schema",
+    "SchemaRegistryClient": "client",
+    "SchemaRegistryError": "errors",
+    "SchemaType": "schema",
+    "UnknownSchemaError": "errors",
+}
+
+__all__ = [
+    "AvroFormat",
+    "Compatibility",
+    "CompatibilityCheck",
+    "IncompatibleSchemaError",
+    "Reference",
+    "RegisteredSchema",
+    "RegistryUnavailableError",
+    "Schema",
+    "SchemaRegistryClient",
+    "SchemaRegistryError",
+    "SchemaType",
+    "UnknownSchemaError",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

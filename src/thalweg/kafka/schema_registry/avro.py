@@ -1,0 +1,154 @@
+"""Avro by a schema registry: records of any registered schema into the columns of one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from thalweg.formats.avro.decoder import AvroReader, Cast, Writer
+from thalweg.formats.avro.encoder import AvroEncoder
+from thalweg.formats.avro.schema import AvroSchemaError, AvroType, Record
+from thalweg.formats.avro.types import avro_of, columns_of
+from thalweg.formats.errors import ErrorClass
+from thalweg.kafka.schema_registry.base import RegistryFormat
+from thalweg.kafka.schema_registry.errors import RegistryUnavailableError, SchemaRegistryError, UnknownSchemaError
+from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of
+from thalweg.kafka.schema_registry.schema import Schema, SchemaType
+from thalweg.records import Decoded, Decoder, EncodedRecords, Encoder, RawRecords
+
+
+@dataclass(frozen=True)
+class AvroFormat(RegistryFormat):
+    """Avro in the registry's wire form; see `RegistryFormat` for the settings.
+
+    >>> app.stream("orders", format=AvroFormat(SchemaRegistryClient("http://localhost:8081")))  # doctest: +SKIP
+    """
+
+    name = "avro"
+    type = SchemaType.AVRO
+
+    def decoder(self, schema: Mapping[str, Any] | None = None, columns: Iterable[str] | None = None) -> Decoder:
+        """A decoder for one stream.
+
+        Args:
+            schema: column types that are wanted instead of the Avro schema's.
+            columns: the only columns to make.
+        """
+        return RegistryAvroDecoder(self, schema, columns)
+
+    def encoder(self) -> Encoder:
+        """An encoder: one record per row."""
+        return RegistryAvroEncoder(self)
+
+    def columns(self, schema: Schema) -> pl.Schema | None:
+        return pl.Schema(columns_of(self.client.avro(schema)))
+
+    def record_name(self, schema: Schema) -> str:
+        node = self.client.avro(schema)
+        return node.name if isinstance(node, Record) else ""
+
+
+class RegistryAvroDecoder:
+    """Reads records of several schemas into the columns of one: the reader's schema, fixed at the first batch.
+
+    A record whose schema the registry does not know, or that can't be resolved, is reported as any unreadable one is.
+    Where the registry does not answer for a schema that was not read before, `decode` raises and nothing is lost.
+    """
+
+    def __init__(
+        self, format: AvroFormat, schema: Mapping[str, Any] | None = None, columns: Iterable[str] | None = None
+    ) -> None:
+        self._format = format
+        self._columns = None if columns is None else frozenset(columns)
+        self._cast = None if schema is None else Cast(schema, columns)
+        self._topics: dict[str, _TopicReader] = {}
+
+    def decode(self, raw: RawRecords) -> Decoded:
+        """Reads every record; what can't be read is in `errors`, by row.
+
+        Raises:
+            RegistryUnavailableError: a schema is needed that was not read before.
+        """
+        topic = self._format.topic or raw.topic
+        reader = self._topics.get(topic)
+        if reader is None:
+            wanted = self._columns if self._cast is None else self._cast.columns
+            reader = self._topics[topic] = _TopicReader(self._format.for_topic(topic), wanted)
+        decoded = reader.decode(raw)
+        return decoded if self._cast is None else self._cast.apply(decoded)
+
+
+class _TopicReader:
+    """The reader of one topic, and what it knows of each schema id."""
+
+    def __init__(self, format: AvroFormat, columns: frozenset[str] | None) -> None:
+        self._format = format
+        self._columns = columns
+        self._reader: AvroReader | None = None
+        self._writers: dict[int, Writer | Refusal] = {}
+
+    def decode(self, raw: RawRecords) -> Decoded:
+        return decode_by_id(raw, self._part, None if self._reader is None else self._reader.schema)
+
+    def _part(self, schema_id: int, raw: RawRecords) -> Decoded | Refusal:
+        writer = self._writers.get(schema_id)
+        if writer is None:
+            writer = self._resolve(schema_id)
+            if not (isinstance(writer, Refusal) and writer.error_class is ErrorClass.UNKNOWN_SCHEMA):
+                self._writers[schema_id] = writer  # an unknown one may be registered later
+        if isinstance(writer, Refusal):
+            return writer
+        return self._opened(None).decode(raw, writer, header=HEADER)
+
+    def _resolve(self, schema_id: int) -> Writer | Refusal:
+        client = self._format.client
+        try:
+            node = client.avro(client.schema(schema_id))
+            return self._opened(node).writer(node)
+        except RegistryUnavailableError:
+            raise
+        except UnknownSchemaError as error:
+            return Refusal(ErrorClass.UNKNOWN_SCHEMA, f"schema id {schema_id}: {error}")
+        except (SchemaRegistryError, AvroSchemaError) as error:
+            return Refusal(ErrorClass.INCOMPATIBLE_SCHEMA, f"schema id {schema_id}: {error}")
+
+    def _opened(self, first: AvroType | None) -> AvroReader:
+        """The reader: of the given schema, the subject's latest, or (where there is none) the first record's."""
+        if self._reader is None:
+            found = self._format.reader_schema()
+            node = first if found is None else self._format.client.avro(found)
+            assert node is not None
+            self._reader = AvroReader(node, None if self._columns is None else self._columns & columns_of(node).keys())
+        return self._reader
+
+
+class RegistryAvroEncoder:
+    """Writes rows by the given schema, the subject's latest, or one made from the columns; registers it before the
+    first record. Frames of other columns get a schema of their own, where the subject takes it."""
+
+    def __init__(self, format: AvroFormat) -> None:
+        self._format = format
+        self._encoders: dict[tuple[tuple[str, pl.DataType], ...], AvroEncoder] = {}
+
+    def encode(self, frame: pl.DataFrame) -> EncodedRecords:
+        """One payload per row.
+
+        Raises:
+            IncompatibleSchemaError: the subject does not take the schema.
+            ConfigurationError: a column that can't be written as the schema says.
+        """
+        shape = tuple(frame.schema.items())
+        encoder = self._encoders.get(shape)
+        if encoder is None:
+            encoder = self._encoders[shape] = self._open(frame)
+        return encoder.encode(frame)
+
+    def _open(self, frame: pl.DataFrame) -> AvroEncoder:
+        name = "".join(c if c.isalnum() else "_" for c in self._format.topic or "Event")
+        inferred = Schema(json.dumps(avro_of(frame.schema, name)))
+        found = self._format.writer_schema(inferred)
+        return AvroEncoder(self._format.client.avro(found.schema), header=header_of(found.id))
