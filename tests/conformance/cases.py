@@ -12,7 +12,8 @@ from pathlib import Path
 if str(Path(__file__).parents[2]) not in sys.path:
     sys.path.append(str(Path(__file__).parents[2]))
 
+from tests.conformance.cep_cases import run_cep_case
 from tests.conformance.not_served import NotServed
 from tests.conformance.window_cases import run_window_case
 
-__all__ = ["NotServed", "run_window_case"]
+__all__ = ["NotServed", "run_cep_case", "run_window_case"]

@@ -5,15 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from thalweg.cep.pattern import (
-    AfterMatch,
-    Contiguity,
-    Element,
-    Group,
-    Pattern,
-    Step,
-    flatten,
-)
+from thalweg.cep.checks import check_pattern, check_sequence
+from thalweg.cep.pattern import AfterMatch, AnyOf, Contiguity, Element, Group, Pattern, Permutation, Step
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
 
@@ -43,6 +36,7 @@ class PatternBuilder:
         self._within: int | None = None
         self._max_gap: int | None = None
         self._after_match = AfterMatch.PAST_LAST
+        self._measures: dict[str, Any] = {}
 
     @classmethod
     def create(cls, pattern_id: str, name: str | None = None) -> PatternBuilder:
@@ -89,12 +83,54 @@ class PatternBuilder:
         """
         return self._add(inner, None, Contiguity.RELAXED)
 
+    def any_of(
+        self, *branches: PatternBuilder | tuple[str, Any], contiguity: Contiguity = Contiguity.RELAXED
+    ) -> PatternBuilder:
+        """One of several alternatives, each a builder's steps or a pair (name, condition).
+
+        An event that can begin any of them is not passed over with relaxed contiguity, as if all were one step.
+        """
+        if len(branches) < 2:
+            raise ConfigurationError(f"{self._id}: any_of needs two branches or more")
+        groups = tuple(Group(self._branch(branch), Contiguity.STRICT) for branch in branches)
+        self._steps.append(AnyOf(groups, self._positive(contiguity, "any_of")))
+        return self
+
+    def permutation(self, inner: PatternBuilder, *, contiguity: Contiguity = Contiguity.RELAXED) -> PatternBuilder:
+        """The steps of `inner`, all of them, in any order.
+
+        What may lie between them is said by the contiguity of its second step and of all after it, which is one and the
+        same.
+        """
+        elements = self._branch(inner)
+        between = {element.contiguity for element in elements[1:]}
+        if len(between) != 1:
+            raise ConfigurationError(f"{self._id}: a permutation needs two steps or more, of the same contiguity")
+        if len(elements) > MOST_PERMUTED:
+            raise ConfigurationError(f"{self._id}: a permutation of {len(elements)} steps; at most {MOST_PERMUTED}")
+        self._steps.append(Permutation(elements, self._positive(contiguity, "permutation"), between.pop()))
+        return self
+
+    def _branch(self, branch: PatternBuilder | tuple[str, Any]) -> tuple[Element, ...]:
+        if isinstance(branch, tuple):
+            branch = PatternBuilder(self._id).where(*branch)
+        elements = tuple(branch._steps)
+        check_sequence(self._id, elements, last_may_be_negative=False)
+        if elements[0].quantifier.optional:
+            raise ConfigurationError(f"{self._id}: an alternative can't begin with a step that may be left out")
+        return elements
+
+    def _positive(self, contiguity: Contiguity, method: str) -> Contiguity:
+        if Contiguity(contiguity).negative:
+            raise ConfigurationError(f"{self._id}: {method} can't be {contiguity}")
+        return Contiguity(contiguity)
+
     def _add(self, step: str | PatternBuilder, condition: Any, contiguity: Contiguity) -> PatternBuilder:
         if isinstance(step, PatternBuilder):
             if condition is not None:
                 raise ConfigurationError(f"{self._id}: a group has no condition of its own")
             inner = tuple(step._steps)
-            _check_sequence(self._id, inner, last_may_be_negative=False)
+            check_sequence(self._id, inner, last_may_be_negative=False)
             self._steps.append(Group(inner, contiguity))
             return self
         if not step or not isinstance(step, str):
@@ -140,11 +176,16 @@ class PatternBuilder:
     def greedy(self) -> PatternBuilder:
         """The loop takes an event that it can take, rather than leaving it to the next step."""
         last = self._last("greedy")
-        if isinstance(last, Group):
+        if not isinstance(last, Step):
             raise ConfigurationError(f"{self._id}: greedy does not apply to groups")
         if last.quantifier.minimum == last.quantifier.maximum and not last.quantifier.optional:
             raise ConfigurationError(f"{self._id}: greedy needs a step whose number of events is open")
         return self._change(greedy=True)
+
+    def reluctant(self) -> PatternBuilder:
+        """Takes `greedy` back: an event that fits the loop and the step after it may go to either."""
+        self._last("reluctant")
+        return self._change(greedy=False)
 
     def consecutive(self) -> PatternBuilder:
         """Nothing may lie between the repetitions."""
@@ -207,36 +248,35 @@ class PatternBuilder:
         self._after_match = after_match
         return self
 
+    def measures(self, **measures: Any) -> PatternBuilder:
+        """Result columns, computed from the match.
+
+        Args:
+            measures: column → function of the match, called once to get an expression:
+                `measures(spent=lambda m: m.sum("buy", "amount"), ip=lambda m: m.first("failed").ip)`.
+        """
+        self._measures.update(measures)
+        return self
+
     def build(self) -> Pattern:
         """The finished pattern.
 
         Raises:
             ConfigurationError: no step, a name twice, a pattern that begins with a negative step or ends with one that
-                no time bounds, an unknown step to skip to.
+                no time bounds, an unknown step to skip to or to measure.
         """
-        steps = tuple(self._steps)
-        _check_sequence(self._id, steps, last_may_be_negative=True)
-        names = [step.name for step in flatten(steps)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ConfigurationError(f"{self._id}: step {twice[0]!r} comes twice; give each step a name of its own")
-        pattern = Pattern(self._id, self._name, steps, self._within, self._max_gap, self._after_match)
-        if steps[-1].contiguity is Contiguity.NOT_FOLLOWED_BY and self._within is None:
-            raise ConfigurationError(
-                f"{self._id}: a pattern that ends with not_followed_by needs within(…): else it is never known"
-            )
-        target = self._after_match.step
-        if target is not None and target not in pattern.step_names:
-            raise ConfigurationError(
-                f"{self._id}: skip names the step {target!r}; there are {', '.join(pattern.step_names)}"
-            )
+        pattern = Pattern(
+            self._id,
+            self._name,
+            tuple(self._steps),
+            self._within,
+            self._max_gap,
+            self._after_match,
+            tuple(self._measures.items()),
+        )
+        check_pattern(pattern)
         return pattern
 
 
-def _check_sequence(pattern_id: str, steps: tuple[Element, ...], *, last_may_be_negative: bool) -> None:
-    if not steps:
-        raise ConfigurationError(f"{pattern_id}: it has no step; begin with where(name, condition)")
-    if steps[0].contiguity.negative:
-        raise ConfigurationError(f"{pattern_id}: it can't begin with {steps[0].contiguity}: after what?")
-    if steps[-1].contiguity.negative and not last_may_be_negative:
-        raise ConfigurationError(f"{pattern_id}: a group can't end with {steps[-1].contiguity}")
+MOST_PERMUTED = 8
+"""The automaton of a permutation has a state for each subset of its steps."""

@@ -1,9 +1,18 @@
-"""What engines find and hold, in the form that both share."""
+"""What engines are given, find and hold, in the form that all of them share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import chain
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from thalweg.cep.pattern import Pattern
+from thalweg.records import Int64s, UInt64s
 
 
 class Match(NamedTuple):
@@ -21,12 +30,67 @@ class Match(NamedTuple):
 
 
 @dataclass(slots=True)
+class MatchTable:
+    """Matches as columns: per match its size, trigger and time, per event its step and id, match after match."""
+
+    sizes: Int64s
+    triggers: Int64s
+    times: Int64s | None
+    """None: the time of each match's last event."""
+    steps: Int64s
+    ids: Int64s
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @staticmethod
+    def of_slots(ids: npt.NDArray[np.int64], steps: Int64s) -> MatchTable:
+        """From a row of event ids per match; `steps` has the step of each place in the row."""
+        found, slots = ids.shape
+        sizes = np.full(found, slots, np.int64)
+        return MatchTable(sizes, ids[:, -1], None, np.tile(steps, found), np.ascontiguousarray(ids).ravel())
+
+    @staticmethod
+    def of(matches: Sequence[Match]) -> MatchTable:
+        """From single matches."""
+        return MatchTable(
+            _column(len(match.ids) for match in matches),
+            _column(match.trigger for match in matches),
+            _column(match.time for match in matches),
+            _column(chain.from_iterable(match.steps for match in matches)),
+            _column(chain.from_iterable(match.ids for match in matches)),
+        )
+
+
+def _column(values: Iterable[int]) -> Int64s:
+    return np.fromiter(values, np.int64)
+
+
+@dataclass(slots=True)
+class Offered:
+    """Events in time order, for one pattern."""
+
+    codes: Int64s
+    """The code of each event's key, below `keys`."""
+    times: Int64s
+    masks: UInt64s
+    """The bits of the pattern's own conditions."""
+    ids: Int64s
+    """-1 for events that no pattern can take."""
+    rows: pl.DataFrame
+    """A batch of events, among others these."""
+    places: Int64s
+    """Which of the rows they are."""
+    keys: int
+
+
+@dataclass(slots=True)
 class Found:
     """What some events, or the passing of time, brought."""
 
-    matches: list[Match] = field(default_factory=list)
-    timed_out: list[Match] = field(default_factory=list)
-    codes: list[int] = field(default_factory=list)
+    matches: MatchTable | None = None
+    timed_out: MatchTable | None = None
+    codes: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
     """The keys for which the passing of time brought something, which the state must know; what ended in silence ends
     again after a restart."""
 
@@ -39,3 +103,44 @@ class Held(NamedTuple):
     start: int
     steps: list[int]
     ids: list[int]
+
+
+class Partials(Protocol):
+    """The partial matches of one pattern, for all keys, and what moves them."""
+
+    pattern: Pattern
+    every_event: bool
+    """Whether events that no condition accepts matter."""
+    takes_any: bool
+    """Whether it can take an event that none of its plain conditions accepts."""
+    dropped: int
+    """Partial matches ended because their key had too many."""
+
+    @property
+    def alive(self) -> int:
+        """How many partial matches there are."""
+
+    def advance(self, events: Offered) -> Found:
+        """Takes events in time order."""
+
+    def expire(self, watermark: int, *, looks: bool) -> Found:
+        """Ends the partial matches that no event from `watermark` on can complete.
+
+        Args:
+            looks: a look through all keys is worth it now; else only what brings something has to end.
+        """
+
+    def keys_alive(self, keys: int) -> npt.NDArray[np.bool_]:
+        """For each code below `keys`, whether it has partial matches."""
+
+    def referenced(self) -> Int64s:
+        """The ids of all events that partial matches hold."""
+
+    def renumber(self, new_code: Int64s, keys: int) -> None:
+        """Gives keys new codes: `new_code[old]`, or -1 for keys that have nothing here."""
+
+    def held(self, codes: Int64s) -> list[Held]:
+        """The partial matches of these keys, for the state: oldest first per key."""
+
+    def put(self, held: Held, last: int, keys: int) -> None:
+        """Takes back a partial match, after those that its key has; `last` is the time of its last event."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,12 +11,16 @@ import polars as pl
 
 from thalweg.cep.node import PatternNode
 from thalweg.cep.pattern import Pattern
-from thalweg.cep.sequence.conditions import MASK, Conditions
-from thalweg.cep.sequence.operator import Detect
+from thalweg.cep.sequence.conditions import Conditions, with_masks
+from thalweg.cep.sequence.engine import Limits
+from thalweg.cep.sequence.matches import match_schema
+from thalweg.cep.sequence.operator import Detect, Ways
 from thalweg.errors import ConfigurationError
 from thalweg.expressions import Row, iter_rows
 from thalweg.streams.batch import OFFSET, TIMESTAMP, WATERMARK
+from thalweg.streams.plan.node import input_schema
 from thalweg.streams.plan.routing import KeyByNode
+from thalweg.streams.windows import TimeSemantics
 
 Handler = Callable[[Row], Any]
 
@@ -26,6 +31,10 @@ class PatternMatcher:
     Args:
         key: the column(s) within which events belong together; none: all events are one sequence. In a stream that is
             keyed already it may be left out.
+        time_semantics: event time; or processing or ingestion time, by which events are taken as they come and nothing
+            is late.
+        max_partial_matches: how many partial matches a key may have, by pattern: beyond, the oldest are ended, and
+            `stats()` counts them. Without, `within` alone bounds them.
 
     >>> from thalweg.cep import PatternBuilder
     >>> matcher = PatternMatcher(key="user")
@@ -35,30 +44,108 @@ class PatternMatcher:
     twice x 2
     """
 
-    def __init__(self, key: str | Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        key: str | Sequence[str] | None = None,
+        *,
+        time_semantics: TimeSemantics = TimeSemantics.EVENT_TIME,
+        max_partial_matches: int | None = None,
+    ) -> None:
+        if max_partial_matches is not None and max_partial_matches < 1:
+            raise ConfigurationError(f"max_partial_matches is {max_partial_matches}; it must be at least 1")
         self.keys: tuple[str, ...] = (key,) if isinstance(key, str) else tuple(key or ())
+        self._time = TimeSemantics(time_semantics)
+        self._most = max_partial_matches
         self._patterns: dict[str, Pattern] = {}
+        self._version = 0
+        self._lock = threading.Lock()
         self._handlers: dict[str, list[Handler]] = {"match": [], "timeout": []}
+        self._schemas: list[pl.Schema] = []
+        """The events of the streams that it is part of, where known: a pattern that does not fit is refused at once."""
+        self._operators: list[Detect] = []
         self._alone: Detect | None = None
         self._seen = 0
 
+    # -- patterns, also while a job runs
+
     @property
     def patterns(self) -> tuple[Pattern, ...]:
-        return tuple(self._patterns.values())
+        return self.current()[1]
+
+    def current(self) -> tuple[int, tuple[Pattern, ...]]:
+        """A number that grows with every change, and the patterns."""
+        with self._lock:
+            return self._version, tuple(self._patterns.values())
 
     def register_pattern(self, pattern: Pattern) -> None:
-        """Adds a pattern; its id must be new."""
+        """Adds a pattern; its id must be new. A running job goes on with it from its next batch.
+
+        Raises:
+            ConfigurationError: the id is taken.
+            PlanError: a condition does not fit the events of a stream that the matcher is part of.
+        """
         if pattern.id in self._patterns:
-            raise ConfigurationError(f"a pattern {pattern.id!r} is registered already")
-        if self._alone is not None:
-            raise ConfigurationError("register all patterns before the first event")
-        self._patterns[pattern.id] = pattern
+            raise ConfigurationError(f"a pattern {pattern.id!r} is registered already; replace_pattern changes it")
+        self._put(pattern)
+
+    def replace_pattern(self, pattern: Pattern) -> None:
+        """Changes the pattern of that id.
+
+        Its partial matches go on where steps, quantifiers and bounds are the same (conditions may differ); else they
+        are dropped. Other patterns lose nothing.
+
+        Raises:
+            ConfigurationError: there is none of that id.
+            PlanError: see `register_pattern`.
+        """
+        self._known(pattern.id)
+        self._put(pattern)
+
+    def remove_pattern(self, pattern_id: str) -> None:
+        """Takes a pattern away, with its partial matches.
+
+        Raises:
+            ConfigurationError: there is none of that id, or no other.
+        """
+        self._known(pattern_id)
+        with self._lock:
+            if len(self._patterns) == 1 and (self._operators or self._alone is not None):
+                raise ConfigurationError(f"{pattern_id!r} is the only pattern; register another one first")
+            del self._patterns[pattern_id]
+            self._version += 1
+
+    def _known(self, pattern_id: str) -> None:
+        if pattern_id not in self._patterns:
+            raise ConfigurationError(f"there is no pattern {pattern_id!r}; there are {', '.join(self._patterns)}")
+
+    def _put(self, pattern: Pattern) -> None:
+        for schema in self._schemas:
+            Conditions([pattern], schema).of_pattern(pattern)
+            match_schema([*self.patterns, pattern], self.keys, schema)
+        with self._lock:
+            self._patterns[pattern.id] = pattern
+            self._version += 1
+
+    def stats(self) -> dict[str, int]:
+        """What the matcher holds now, over all jobs of this process that it is part of.
+
+        `partial_matches`, `partial_matches_dropped` (ended because of `max_partial_matches`), `events` (held for
+        partial matches), `keys`.
+        """
+        operators = [*self._operators, *([self._alone] if self._alone is not None else [])]
+        engines = [operator.engine for operator in operators]
+        return {
+            "partial_matches": sum(engine.alive for engine in engines),
+            "partial_matches_dropped": sum(engine.dropped for engine in engines),
+            "events": sum(engine.store.rows for engine in engines),
+            "keys": sum(len(engine.codes) for engine in engines),
+        }
 
     def on(self, event: str, handler: Handler) -> None:
         """Calls `handler` with each match, or with each partial match whose time has run out, as a row.
 
         Args:
-            event: "match" or "timeout". Timed-out partial matches are followed by the general engine, which is slower.
+            event: "match" or "timeout".
             handler: runs on the engine's thread; in a stream, before the epoch is committed: at least once.
         """
         if event not in self._handlers:
@@ -76,7 +163,21 @@ class PatternMatcher:
             )
         if keys and not key_columns:
             upstream = KeyByNode(keys, {}, inputs=(upstream,))
-        return PatternNode(self.patterns, keys, self._handler("match"), self._handler("timeout"), inputs=(upstream,))
+        node = PatternNode(
+            self.patterns,
+            keys,
+            self._handler("match"),
+            self._handler("timeout"),
+            self._time,
+            self._most,
+            live=self,
+            built=self._operators.append,
+            inputs=(upstream,),
+        )
+        schema = input_schema(node)
+        if schema is not None:
+            self._schemas.append(schema)
+        return node
 
     def process(self, events: Iterable[Mapping[str, Any]] | pl.DataFrame, *, timestamp: str = "ts") -> pl.DataFrame:
         """Takes events by themselves, without a stream, in the order of their time; returns the matches found in them.
@@ -107,12 +208,13 @@ class PatternMatcher:
 
     def _advance(self, operator: Detect, rows: pl.DataFrame) -> pl.DataFrame:
         """No watermark is needed: the order is the caller's."""
+        operator.keep_up()
         masks, failed = operator.conditions.masks(rows)
         if failed:
             raise next(iter(failed.values()))
-        matters = rows.with_columns(pl.Series(MASK, masks))
+        matters = with_masks(rows, masks)
         if not operator.engine.every_event:
-            matters = matters.filter(pl.col(MASK) != 0)
+            matters = matters.filter(masks.any(axis=1))
         last = int(rows.get_column(TIMESTAMP)[-1])
         found = operator.engine.advance(matters, last)
         operator.released = last
@@ -127,13 +229,9 @@ class PatternMatcher:
         if not self._patterns:
             raise ConfigurationError("the matcher has no pattern; add one with register_pattern(…)")
         if self._alone is None:
-            self._alone = Detect(
-                "matcher",
-                self.patterns,
-                self.keys,
-                Conditions(self.patterns, schema),
-                timeouts=bool(self._handlers["timeout"]),
-            )
+            patterns = self.patterns
+            ways = Ways(Limits(bool(self._handlers["timeout"]), self._most), schema=schema, live=self)
+            self._alone = Detect("matcher", patterns, self.keys, Conditions(patterns, schema), ways)
             self._alone.engine.keeps_changes = False
         return self._alone
 

@@ -7,6 +7,7 @@ default after a match differs (see `AfterMatch`).
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -95,7 +96,7 @@ class Step:
 class Group:
     """Steps that are repeated or left out together."""
 
-    steps: tuple[Step | Group, ...]
+    steps: tuple[Element, ...]
     contiguity: Contiguity
     quantifier: Quantifier = Quantifier()
     until: Any = None
@@ -104,16 +105,82 @@ class Group:
         return f"({describe(self.steps)}){self.quantifier.describe()}"
 
 
-Element = Step | Group
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Alternatives, one of which occurs. An event that can begin any of them fits the alternation as a whole."""
+
+    branches: tuple[Group, ...]
+    contiguity: Contiguity
+    quantifier: Quantifier = Quantifier()
+    until: Any = None
+
+    def describe(self) -> str:
+        return f"({' | '.join(describe(branch.steps) for branch in self.branches)}){self.quantifier.describe()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Permutation:
+    """Elements that all occur, in any order."""
+
+    elements: tuple[Element, ...]
+    contiguity: Contiguity
+    between: Contiguity = Contiguity.RELAXED
+    """What may lie between one of them and the next."""
+    quantifier: Quantifier = Quantifier()
+    until: Any = None
+
+    def describe(self) -> str:
+        between = {Contiguity.STRICT: " & ", Contiguity.ANY: " &⇝ "}.get(self.between, " &→ ")
+        return f"({between.join(element.describe() for element in self.elements)}){self.quantifier.describe()}"
+
+
+Choice = AnyOf | Permutation
+Element = Step | Group | AnyOf | Permutation
+
+
+def inside(element: Element) -> tuple[Element, ...]:
+    """The elements that an element consists of; none for a step."""
+    if isinstance(element, Group):
+        return element.steps
+    if isinstance(element, AnyOf):
+        return element.branches
+    return element.elements if isinstance(element, Permutation) else ()
 
 
 def flatten(elements: tuple[Element, ...]) -> Iterator[Step]:
     """All steps in order, those inside groups too."""
     for element in elements:
-        if isinstance(element, Group):
-            yield from flatten(element.steps)
-        else:
+        if isinstance(element, Step):
             yield element
+        else:
+            yield from flatten(inside(element))
+
+
+def asks_match(elements: tuple[Element, ...]) -> bool:
+    """Whether any condition (or end of a loop) asks for the partial match."""
+    return any(
+        takes_match(element.until)
+        or (takes_match(element.condition) if isinstance(element, Step) else asks_match(inside(element)))
+        for element in elements
+    )
+
+
+def takes_match(condition: Any) -> bool:
+    """Whether a condition is a function of two arguments: the event and the partial match.
+
+    Raises:
+        ConfigurationError: it takes more.
+    """
+    if not callable(condition):
+        return False
+    try:
+        parameters = inspect.signature(condition).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
+    if len(places) > 2:
+        raise ConfigurationError("a condition takes the event, or the event and the partial match, not more")
+    return len(places) == 2
 
 
 def describe(elements: tuple[Element, ...]) -> str:
@@ -193,6 +260,8 @@ class Pattern:
     max_gap: int | None = None
     """ms: each event of a match comes less than this after the one before it."""
     after_match: AfterMatch = AfterMatch.PAST_LAST
+    measures: tuple[tuple[str, Any], ...] = ()
+    """Result column → function of the match's terms (see `measures.MatchTerms`)."""
 
     @property
     def step_names(self) -> tuple[str, ...]:

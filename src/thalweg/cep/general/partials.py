@@ -1,29 +1,28 @@
-"""The partial matches of one pattern in the general engine, for all keys."""
+"""The partial matches of one pattern whose conditions ask for the partial match, for all keys: event by event."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
-from thalweg.cep.found import Found, Held, Match
+from thalweg.cep.found import Found, Held, Match, MatchTable, Offered
 from thalweg.cep.general.after_match import Completed
-from thalweg.cep.general.automaton import build, takes_match
+from thalweg.cep.general.automaton import build
 from thalweg.cep.general.runs import KeyRuns, Machine, Run, Taken, in_order
-from thalweg.cep.pattern import Pattern, flatten
+from thalweg.cep.pattern import Pattern, flatten, takes_match
 from thalweg.expressions import Row, iter_rows
-from thalweg.records import Int64s, UInt64s
+from thalweg.records import Int64s
 
 WAITING = -1
 """In saved state, the state number of a complete match that waits for an older partial match to end."""
 
 
 class GeneralPartials:
-    """Moves one pattern's partial matches, key by key and event by event, in Python.
+    """Moves one pattern's partial matches, key by key and event by event, in Python. See `CompiledPartials` for others.
 
     Cost per event that reaches it: about ten microseconds and as many steps as its key has partial matches. A heap of
     deadlines finds the keys whose partial matches end by time alone.
@@ -33,6 +32,7 @@ class GeneralPartials:
         bit_of: the bit of a condition in the events' masks.
         event: gives a stored event by its id, for iterative conditions after a restart.
         timeouts: whether partial matches that time out are wanted.
+        most: how many partial matches a key may have; beyond, the oldest are ended, and counted.
     """
 
     def __init__(
@@ -42,14 +42,16 @@ class GeneralPartials:
         event: Callable[[int], Row],
         *,
         timeouts: bool = False,
+        most: int | None = None,
     ) -> None:
         self.pattern = pattern
+        self.dropped = 0
+        self._most = most
         automaton = build(pattern, bit_of)
         self.every_event = automaton.needs_all
         conditions = [step.condition for step in flatten(pattern.steps) if not step.contiguity.negative]
         self.takes_any = any(condition is None or takes_match(condition) for condition in conditions)
         self._iterative = automaton.iterative
-        self._final = next(state.number for state in automaton.states if state.kind == "final")
         self._machine = Machine(pattern, automaton)
         self._event = event
         self._timeouts = timeouts
@@ -63,15 +65,13 @@ class GeneralPartials:
         """How many partial matches there are."""
         return sum(len(key.runs) + len(key.waiting) for key in self._keys.values())
 
-    def advance(self, codes: Int64s, times: Int64s, masks: UInt64s, ids: Int64s, rows: pl.DataFrame) -> Found:
-        """Takes events in time order; returns the matches, and the partial matches that they found timed out."""
-        events = list(iter_rows(rows)) if self._iterative else [None] * len(codes)
+    def advance(self, events: Offered) -> Found:
+        """Takes events in time order; gives the matches, and the partial matches that they found timed out."""
+        rows = list(iter_rows(events.rows[events.places])) if self._iterative else [None] * len(events.codes)
         matches: list[Match] = []
         timed_out: list[Match] = []
-        offered = zip(codes.tolist(), times.tolist(), masks.tolist(), ids.tolist(), events, strict=True)
-        for code, time, mask, event, row in offered:
-            if not mask and not self.every_event:
-                continue
+        columns = (events.codes.tolist(), events.times.tolist(), events.masks.tolist(), events.ids.tolist(), rows)
+        for code, time, mask, event, row in zip(*columns, strict=True):
             key = self._keys.get(code)
             if key is None:
                 key = KeyRuns()
@@ -79,10 +79,16 @@ class GeneralPartials:
                 self._end(key, time, matches, timed_out)
             complete = self._machine.process(key, time, mask, event, row)
             matches += [_match(found, event) for found in complete]
+            self._bound(key)
             self._file(code, key)
-        return Found(matches, timed_out)
+        return _found(matches, timed_out)
 
-    def expire(self, watermark: int) -> Found:
+    def _bound(self, key: KeyRuns) -> None:
+        if self._most is not None and len(key.runs) > self._most:
+            self.dropped += len(key.runs) - self._most
+            key.runs = key.runs[-self._most :]
+
+    def expire(self, watermark: int, *, looks: bool = True) -> Found:
         """Ends the partial matches that no event from `watermark` on can complete."""
         matches: list[Match] = []
         timed_out: list[Match] = []
@@ -101,7 +107,7 @@ class GeneralPartials:
                     changed.append(code)
         matches.sort(key=_by_time)
         timed_out.sort(key=_by_time)
-        return Found(matches, timed_out, changed)
+        return _found(matches, timed_out, changed)
 
     def _end(self, key: KeyRuns, time: int, matches: list[Match], timed_out: list[Match]) -> None:
         complete, ended = self._machine.expire(key, time)
@@ -176,6 +182,14 @@ class GeneralPartials:
         else:
             key.runs.append(Run(held.state, held.start, held.ids[0], last, taken))
         self._file(held.code, key)
+
+
+def _found(matches: list[Match], timed_out: list[Match], codes: Sequence[int] = ()) -> Found:
+    return Found(
+        MatchTable.of(matches) if matches else None,
+        MatchTable.of(timed_out) if timed_out else None,
+        np.array(codes, dtype=np.int64),
+    )
 
 
 def _match(found: Completed, trigger: int) -> Match:

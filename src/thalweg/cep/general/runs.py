@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from thalweg.cep.general.after_match import Completed, let_go
-from thalweg.cep.general.automaton import Automaton, Edge, State
+from thalweg.cep.general.states import Automaton, ends, moves
 from thalweg.cep.partial import PartialMatch
 from thalweg.cep.pattern import Pattern
 
@@ -95,7 +94,7 @@ class Machine:
         A pattern that ends with an absence is complete when `within` has passed without the forbidden event.
         """
         limits = [(self.deadline(run), run) for run in key.runs]
-        due = sorted(((limit, run) for limit, run in limits if limit is not None and limit <= time), key=_by_deadline)
+        due = sorted(((limit, run) for limit, run in limits if limit is not None and limit <= time), key=_deadline)
         if not due:
             return [], []
         matches: list[Completed] = []
@@ -166,32 +165,6 @@ class Machine:
                 complete.append(Completed(time, event, taken))
 
 
-def moves(state: State, bits: int, view: Any) -> Iterator[tuple[State, Edge]]:
-    """The take and ignore edges that an event can go by from a state, those behind proceed edges too."""
-    stack = [state]
-    while stack:
-        state = stack.pop()
-        for edge in state.edges:
-            if edge.test(bits, view):
-                if edge.action == "proceed":
-                    stack.append(edge.target)
-                else:
-                    yield state, edge
-
-
-def ends(state: State, bits: int, view: Any) -> bool:
-    """Whether only steps that may be left out lie between a state and the end."""
-    stack = [state]
-    while stack:
-        state = stack.pop()
-        for edge in state.edges:
-            if edge.action == "proceed" and edge.test(bits, view):
-                if edge.target.kind == "final":
-                    return True
-                stack.append(edge.target)
-    return False
-
-
 def in_order(taken: Taken | None) -> list[Taken]:
     """The events of a partial match, oldest first."""
     events: list[Taken] = []
@@ -202,5 +175,5 @@ def in_order(taken: Taken | None) -> list[Taken]:
     return events
 
 
-def _by_deadline(entry: tuple[int, Run]) -> tuple[int, int, int]:
-    return entry[0], entry[1].first, entry[1].state
+def _deadline(entry: tuple[int, Run]) -> int:
+    return entry[0]

@@ -11,21 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from thalweg.cep.found import Match
+from thalweg.cep.found import MatchTable, Offered, Partials
+from thalweg.cep.general.compiled import CompiledPartials
 from thalweg.cep.general.partials import GeneralPartials
-from thalweg.cep.pattern import Pattern
+from thalweg.cep.pattern import Pattern, asks_match
 from thalweg.cep.sequence import saved
-from thalweg.cep.sequence.conditions import MASK, Conditions
+from thalweg.cep.sequence.conditions import MASK, Conditions, PatternBits, masks_of
 from thalweg.cep.sequence.events import EventStore
 from thalweg.cep.sequence.keys import KeyCodes
-from thalweg.cep.sequence.matches import TRIGGER, MatchTable, match_rows
+from thalweg.cep.sequence.matches import TRIGGER, MatchSchemas, match_rows
 from thalweg.cep.sequence.partials import PartialMatches
 from thalweg.cep.sequence.slots import linear_steps
 from thalweg.expressions import Row, iter_rows
 from thalweg.records import Int64s
 from thalweg.streams.batch import TIMESTAMP
-
-Partials = PartialMatches | GeneralPartials
 
 
 @dataclass(slots=True)
@@ -36,42 +35,85 @@ class Results:
     timed_out: pl.DataFrame | None
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What an engine is asked for beyond matches."""
+
+    timeouts: bool = False
+    """Whether partial matches that time out are wanted; then no pattern runs in the sequence engine."""
+    most: int | None = None
+    """How many partial matches a key may have, by pattern; beyond, the oldest are ended, and counted."""
+
+
+NO_LIMITS = Limits()
+
+
 class PatternEngine:
     """Takes events with `__ts` and `__mask`, sorted by time; gives matches.
 
     Cost per event: a few nanoseconds in the kernel for those with a bit set, nothing for the rest. State: the partial
     matches and the events they hold.
-
-    Args:
-        timeouts: whether partial matches that time out are wanted; then all patterns run in the general engine.
     """
 
     def __init__(
-        self, patterns: Sequence[Pattern], conditions: Conditions, keys: Sequence[str], *, timeouts: bool = False
+        self, patterns: Sequence[Pattern], conditions: Conditions, keys: Sequence[str], limits: Limits = NO_LIMITS
     ) -> None:
-        self.patterns = list(patterns)
         self.keys = list(keys)
+        self.limits = limits
         self.codes = KeyCodes(keys)
         self.store = EventStore()
-        self.partials: list[Partials] = [self._partials_of(p, conditions, timeouts) for p in patterns]
-        self.every_event = any(partials.every_event for partials in self.partials)
-        """Whether events that no condition accepts matter: a strict step ends on any event of the key."""
-        self._takes_any = any(isinstance(p, GeneralPartials) and p.takes_any for p in self.partials)
         self.keeps_changes = True
         """False where nobody takes snapshots: else keys that changed would wait for one for ever."""
         self._touched = np.zeros(0, np.bool_)
         """By key code: whether its partial matches may have changed since the last snapshot."""
         self._looked = 0
         self._look_at = _WORTH_A_LOOK
+        self.patterns = list(patterns)
+        self._schemas = MatchSchemas(patterns, keys)
+        self._bits = [conditions.of_pattern(pattern) for pattern in patterns]
+        self.partials = [self._partials_of(p, bits) for p, bits in zip(self.patterns, self._bits, strict=True)]
 
-    def _partials_of(self, pattern: Pattern, conditions: Conditions, timeouts: bool) -> Partials:
+    def _partials_of(self, pattern: Pattern, bits: PatternBits) -> Partials:
+        limits = self.limits
+        if asks_match(pattern.steps):
+            return GeneralPartials(pattern, bits.bit_of, self._event, timeouts=limits.timeouts, most=limits.most)
         steps = linear_steps(pattern)
-        if steps is None or timeouts:
-            return GeneralPartials(pattern, conditions.bit_of, self._event, timeouts=timeouts)
-        return PartialMatches(pattern, steps, [conditions.bit_of(step.condition) for step in steps])
+        if steps is None or limits.timeouts or limits.most is not None:
+            return CompiledPartials(pattern, bits.bit_of, len(bits.bits), timeouts=limits.timeouts, most=limits.most)
+        return PartialMatches(pattern, steps, [bits.bit_of(step.condition) for step in steps])
 
     def _event(self, event: int) -> Row:
         return next(iter_rows(self.store.get(np.array([event]))))
+
+    @property
+    def every_event(self) -> bool:
+        """Whether events that no condition accepts matter: a strict step ends on any event of the key."""
+        return any(partials.every_event for partials in self.partials)
+
+    # -- patterns that come and go
+
+    def change(self, patterns: Sequence[Pattern], conditions: Conditions) -> None:
+        """Goes on with other patterns. Those that stay, or have the same structure, keep their partial matches."""
+        old = {pattern.id: partials for pattern, partials in zip(self.patterns, self.partials, strict=True)}
+        bits = [conditions.of_pattern(pattern) for pattern in patterns]
+        partials = []
+        for pattern, own in zip(patterns, bits, strict=True):
+            before = old.get(pattern.id)
+            if before is not None and before.pattern is pattern:
+                partials.append(old.pop(pattern.id))
+                continue
+            partials.append(self._partials_of(pattern, own))
+            if before is not None and before.pattern.fingerprint() == pattern.fingerprint():
+                self._hand_over(before, partials[-1])
+        for gone in old.values():  # the state is to forget what they held
+            self._touch(np.flatnonzero(gone.keys_alive(len(self.codes))))
+        self.patterns, self._bits, self.partials = list(patterns), bits, partials
+        self._schemas = MatchSchemas(patterns, self.keys)
+
+    def _hand_over(self, before: Partials, after: Partials) -> None:
+        for held in before.held(np.arange(len(self.codes))):
+            last = self.store.get(np.array(held.ids[-1:])).get_column(TIMESTAMP)[0]
+            after.put(held, last, len(self.codes))
 
     # -- events
 
@@ -81,46 +123,45 @@ class PatternEngine:
         timed_out: list[pl.DataFrame] = []
         if rows is not None and rows.height:
             self._process(rows, matches, timed_out)
-        self._expire(watermark, matches, timed_out)
-        self._tidy(watermark)
+        looks = self._worth_a_look(watermark)
+        for number, partials in enumerate(self.partials):
+            found = partials.expire(watermark, looks=looks)
+            self._touch(found.codes)
+            self._add(number, found.matches, matches)
+            self._add(number, found.timed_out, timed_out)
+        if looks:
+            self._looked = watermark
+            self._forget_keys()
+            self._look_at = max(_WORTH_A_LOOK, 2 * len(self.codes))
+        self.store.trim(self._referenced, now=looks)
         return Results(_in_order(matches), _in_order(timed_out))
 
     def _process(self, rows: pl.DataFrame, matches: list[pl.DataFrame], timed_out: list[pl.DataFrame]) -> None:
-        masks = rows.get_column(MASK).to_numpy().astype(np.uint64, copy=False)
-        useful = np.ones(rows.height, np.bool_) if self._takes_any else masks != 0
+        masks = masks_of(rows)
+        takes_any = any(partials.takes_any for partials in self.partials)
+        useful = np.ones(rows.height, np.bool_) if takes_any else masks.any(axis=1)
         codes = self.codes.of(rows, useful)
         if codes.min(initial=0) < 0:  # events that can't begin a match, of keys that have no partial match
             known = codes >= 0
             rows, codes, masks, useful = rows.filter(known), codes[known], masks[known], useful[known]
-        times = rows.get_column(TIMESTAMP).to_numpy().astype(np.int64, copy=False)
+        times = rows.get_column(TIMESTAMP).to_numpy().astype(np.int64)
         events = rows.drop(MASK)
         ids = np.full(rows.height, -1, np.int64)
         ids[useful] = self.store.add(events if useful.all() else events.filter(useful))
         self._touch(codes)
-        for number, partials in enumerate(self.partials):
-            if isinstance(partials, PartialMatches):
-                table = partials.advance(codes, times, masks, ids, len(self.codes))
-                if len(table):
-                    matches.append(self._rows(number, table))
-            else:
-                found = partials.advance(codes, times, masks, ids, events)
+        everything = np.arange(rows.height)
+        for number, (partials, bits) in enumerate(zip(self.partials, self._bits, strict=True)):
+            places = everything if partials.every_event else bits.rows(masks)
+            if len(places):
+                own = bits.of(masks, places)
+                offered = Offered(codes[places], times[places], own, ids[places], events, places, len(self.codes))
+                found = partials.advance(offered)
                 self._add(number, found.matches, matches)
                 self._add(number, found.timed_out, timed_out)
 
-    def _expire(self, watermark: int, matches: list[pl.DataFrame], timed_out: list[pl.DataFrame]) -> None:
-        for number, partials in enumerate(self.partials):
-            if isinstance(partials, GeneralPartials):
-                found = partials.expire(watermark)
-                self._touch(np.array(found.codes, dtype=np.int64))
-                self._add(number, found.matches, matches)
-                self._add(number, found.timed_out, timed_out)
-
-    def _add(self, number: int, found: Sequence[Match], frames: list[pl.DataFrame]) -> None:
-        if found:
-            frames.append(self._rows(number, MatchTable.of(found)))
-
-    def _rows(self, number: int, table: MatchTable) -> pl.DataFrame:
-        return match_rows(self.patterns[number], self.patterns, table, self.store, self.keys)
+    def _add(self, number: int, table: MatchTable | None, frames: list[pl.DataFrame]) -> None:
+        if table is not None:
+            frames.append(match_rows(self.patterns[number], self._schemas, table, self.store, self.keys))
 
     def _touch(self, codes: Int64s) -> None:
         if not self.keeps_changes:
@@ -132,22 +173,15 @@ class PatternEngine:
 
     # -- what has ended
 
-    def _tidy(self, watermark: int) -> None:
-        """Forgets what no later event can complete, the events it held and keys that have nothing left.
+    def _worth_a_look(self, watermark: int) -> bool:
+        """Whether to look through all keys for what no later event can complete.
 
-        The look through all keys comes when event time has come a quarter of the shortest `within` further, or the keys
-        have doubled: so each key costs a constant share.
+        The look comes when event time has come a quarter of the shortest `within` further, or the keys have doubled: so
+        each key costs a constant share.
         """
         limits = [p.within for p in self.patterns if p.within is not None]
-        looks = bool(limits) and watermark >= self._looked + max(min(limits) // 4, 1)
-        if looks or len(self.codes) >= self._look_at:
-            self._looked = watermark
-            for partials in self.partials:
-                if isinstance(partials, PartialMatches):
-                    partials.expire(watermark)
-            self._forget_keys()
-            self._look_at = max(_WORTH_A_LOOK, 2 * len(self.codes))
-        self.store.trim(self._referenced, now=looks)
+        due = bool(limits) and watermark >= self._looked + max(min(limits) // 4, 1)
+        return due or len(self.codes) >= self._look_at
 
     def _forget_keys(self) -> None:
         alive = np.zeros(len(self.codes), np.bool_)
@@ -164,12 +198,18 @@ class PatternEngine:
             self._touched[touched] = True
 
     def _referenced(self) -> Int64s:
-        return np.unique(np.concatenate([p.referenced() for p in self.partials]))
+        none = np.empty(0, np.int64)
+        return np.unique(np.concatenate([none, *(p.referenced() for p in self.partials)]))
 
     @property
     def alive(self) -> int:
         """Partial matches of all patterns."""
         return sum(p.alive for p in self.partials)
+
+    @property
+    def dropped(self) -> int:
+        """Partial matches that were ended because their key had too many."""
+        return sum(p.dropped for p in self.partials)
 
     # -- state
 

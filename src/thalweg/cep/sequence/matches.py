@@ -2,67 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from thalweg.cep.found import Match
+from thalweg.cep.found import MatchTable
+from thalweg.cep.measures import measures_of
 from thalweg.cep.pattern import Pattern
 from thalweg.cep.sequence.events import ID, EventStore
-from thalweg.records import Int64s
+from thalweg.errors import ConfigurationError
 from thalweg.streams.batch import RESERVED, TIMESTAMP, WATERMARK
+from thalweg.streams.plan.functions import check_types
 
 HIDDEN = frozenset({*RESERVED, ID, "__mask", "__code"})
 TRIGGER = "__trigger"
 """The id of the event that made a match certain; -1: the passing of time did."""
 
 
-@dataclass(slots=True)
-class MatchTable:
-    """Matches as columns: per match its size, trigger and time, per event its step and id, match after match."""
-
-    sizes: Int64s
-    triggers: Int64s
-    times: Int64s | None
-    """None: the time of each match's last event."""
-    steps: Int64s
-    ids: Int64s
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    @staticmethod
-    def of_slots(ids: npt.NDArray[np.int64], steps: Int64s) -> MatchTable:
-        """From a row of event ids per match; `steps` has the step of each place in the row."""
-        found, slots = ids.shape
-        sizes = np.full(found, slots, np.int64)
-        return MatchTable(sizes, ids[:, -1], None, np.tile(steps, found), np.ascontiguousarray(ids).ravel())
-
-    @staticmethod
-    def of(matches: Sequence[Match]) -> MatchTable:
-        """From single matches."""
-        return MatchTable(
-            _column(len(match.ids) for match in matches),
-            _column(match.trigger for match in matches),
-            _column(match.time for match in matches),
-            _column(chain.from_iterable(match.steps for match in matches)),
-            _column(chain.from_iterable(match.ids for match in matches)),
-        )
-
-
-def _column(values: Iterable[int]) -> Int64s:
-    return np.fromiter(values, np.int64)
-
-
 def match_schema(patterns: Sequence[Pattern], keys: Sequence[str], events: pl.Schema) -> pl.Schema:
     """The columns of matches over events with these columns."""
     event = pl.Struct({name: dtype for name, dtype in events.items() if name not in HIDDEN})
     steps = {name: pl.List(event) for pattern in patterns for name in pattern.step_names}
-    return pl.Schema(
+    plain = pl.Schema(
         {
             "pattern": pl.String(),
             **{key: events[key] for key in keys},
@@ -71,13 +33,50 @@ def match_schema(patterns: Sequence[Pattern], keys: Sequence[str], events: pl.Sc
             "events": pl.Struct(steps),
         }
     )
+    return pl.Schema({**plain, **_measure_types(patterns, keys, plain)})
+
+
+def _measure_types(patterns: Sequence[Pattern], keys: Sequence[str], plain: pl.Schema) -> dict[str, pl.DataType]:
+    """The columns of all patterns' measures.
+
+    Raises:
+        ConfigurationError: one is called like a key column, or has another type in another pattern.
+        PlanError: one does not fit the events.
+    """
+    types: dict[str, pl.DataType] = {}
+    for pattern in patterns:
+        expressions = measures_of(pattern)
+        if not expressions:
+            continue
+        where = f"pattern {pattern.id!r}: measures"
+        found = check_types([e.alias(name) for name, e in expressions.items()], plain, where)
+        for name, dtype in found.items():
+            if name in keys:
+                raise ConfigurationError(f"{where}: {name!r} is a key column; call it something else")
+            if types.setdefault(name, dtype) != dtype:
+                raise ConfigurationError(f"{where}: {name!r} is {dtype} here and {types[name]} in another pattern")
+    return types
+
+
+class MatchSchemas:
+    """`match_schema`, worked out once for each schema of events."""
+
+    def __init__(self, patterns: Sequence[Pattern], keys: Sequence[str]) -> None:
+        self._patterns, self._keys = list(patterns), list(keys)
+        self._known: tuple[pl.Schema, pl.Schema] | None = None
+
+    def of(self, events: pl.Schema) -> pl.Schema:
+        """The columns of matches over events with these columns."""
+        if self._known is None or self._known[0] != events:
+            self._known = events, match_schema(self._patterns, self._keys, events)
+        return self._known[1]
 
 
 def match_rows(
-    pattern: Pattern, patterns: Sequence[Pattern], table: MatchTable, store: EventStore, keys: Sequence[str]
+    pattern: Pattern, schemas: MatchSchemas, table: MatchTable, store: EventStore, keys: Sequence[str]
 ) -> pl.DataFrame:
-    """One row per match: `pattern`, key columns, `match_start`, `match_end` (ms UTC), `events`, the reserved times, and
-    `__trigger`.
+    """One row per match: `pattern`, key columns, `match_start`, `match_end` (ms UTC), `events`, measures, the reserved
+    times, and `__trigger`.
 
     `events` is a struct of step → list of events: empty for a step that was left out, null for steps of other patterns.
     """
@@ -87,13 +86,13 @@ def match_rows(
     first, last = ends - table.sizes, ends - 1
     stamps = events.get_column(TIMESTAMP).to_numpy()
     times = stamps[last] if table.times is None else table.times
-    schema = match_schema(patterns, keys, events.schema)
+    schema = schemas.of(events.schema)
     own = _by_step(pattern, events, table)
     steps = [
         own[name] if name in own else pl.Series(name, [None], dtype=dtype).new_from_index(0, found)
         for name, dtype in ((f.name, f.dtype) for f in schema["events"].fields)  # type: ignore[attr-defined]
     ]
-    return pl.DataFrame(
+    rows = pl.DataFrame(
         [
             pl.Series("pattern", [pattern.id], dtype=pl.String).new_from_index(0, found),
             *(events.get_column(key).gather(last) for key in keys),
@@ -105,6 +104,11 @@ def match_rows(
             pl.Series(TRIGGER, table.triggers),
         ]
     )
+    measured = measures_of(pattern)
+    others = [name for name in schema if name not in rows.columns and name not in measured]
+    empty = [pl.lit(None, schema[name]).alias(name) for name in others]
+    rows = rows.with_columns(*(e.alias(name) for name, e in measured.items()), *empty)
+    return rows.select(*schema, TIMESTAMP, WATERMARK, TRIGGER)
 
 
 def _by_step(pattern: Pattern, events: pl.DataFrame, table: MatchTable) -> dict[str, pl.Series]:

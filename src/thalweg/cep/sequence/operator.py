@@ -9,16 +9,18 @@ State: waiting events (a frame per batch), the partial matches of the keys that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
 import polars as pl
 
 from thalweg.cep.pattern import Pattern
-from thalweg.cep.sequence.conditions import MASK, Conditions
-from thalweg.cep.sequence.engine import PatternEngine
+from thalweg.cep.sequence.conditions import MASK, Conditions, Masks, with_masks
+from thalweg.cep.sequence.engine import NO_LIMITS, Limits, PatternEngine, Results
 from thalweg.cep.sequence.matches import match_schema
-from thalweg.cep.sequence.partials import warm_up
+from thalweg.cep.sequence.waiting import WaitingEvents
+from thalweg.cep.sequence.warm_up import warm_up
 from thalweg.records import Int64s
 from thalweg.streams.batch import (
     DEAD,
@@ -27,9 +29,6 @@ from thalweg.streams.batch import (
     LATE,
     LATENESS,
     MIN_TIME,
-    OFFSET,
-    PARTITION,
-    SOURCE,
     TIMESTAMP,
     WATERMARK,
     Batch,
@@ -39,14 +38,36 @@ from thalweg.streams.engine.dead_letters import dead_letters, row_error
 from thalweg.streams.operator import Operator, State, StateDelta
 from thalweg.streams.state.key_groups import KEY_GROUPS, key_groups
 from thalweg.streams.state.key_groups import warm_up as warm_up_key_groups
+from thalweg.streams.windows import TimeSemantics
 
 _CLOCK, _PARTIALS, _WAITING = "clock", "partials", "waiting@"
 TIMEOUT = "timeout"
 """The port of partial matches whose time has run out."""
 
 
+class LivePatterns(Protocol):
+    """Patterns that may change while a job runs (a `PatternMatcher`)."""
+
+    def current(self) -> tuple[int, tuple[Pattern, ...]]:
+        """A number that grows with every change, and the patterns."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a `Detect` works."""
+
+    limits: Limits = NO_LIMITS
+    time: TimeSemantics = TimeSemantics.EVENT_TIME
+    topics: Sequence[str] = ()
+    schema: pl.Schema | None = None
+    """Of the events; None where it can't be known before data comes."""
+    live: LivePatterns | None = None
+    on_match: Callable[[pl.DataFrame], None] | None = None
+    on_timeout: Callable[[pl.DataFrame], None] | None = None
+
+
 class Detect(Operator):
-    """Finds the matches of its patterns, per key, in event time."""
+    """Finds the matches of its patterns, per key, in event time; or, by the clock, as events come."""
 
     def __init__(
         self,
@@ -54,58 +75,82 @@ class Detect(Operator):
         patterns: Sequence[Pattern],
         keys: Sequence[str],
         conditions: Conditions,
-        topics: Sequence[str] = (),
-        on_match: Callable[[pl.DataFrame], None] | None = None,
-        on_timeout: Callable[[pl.DataFrame], None] | None = None,
-        *,
-        timeouts: bool = False,
+        ways: Ways | None = None,
     ) -> None:
         super().__init__(operator_id)
+        self.ways = ways or Ways()
         self.conditions = conditions
         self.keys = list(keys)
         self.patterns = list(patterns)
-        self.engine = PatternEngine(patterns, conditions, keys, timeouts=timeouts or on_timeout is not None)
-        self.topics = topics
+        self.engine = PatternEngine(patterns, conditions, keys, self.ways.limits)
         self.released = MIN_TIME
+        self._by_event_time = self.ways.time is TimeSemantics.EVENT_TIME
         self._saved = MIN_TIME
-        self._on_match, self._on_timeout = on_match, on_timeout
-        self._waiting: dict[int, pl.DataFrame] = {}
-        self._spans: dict[int, tuple[int, int]] = {}
-        """The first and last event time of each waiting frame."""
-        self._new: dict[int, pl.DataFrame] = {}
-        self._durable: set[int] = set()
-        self._drops: list[int] = []
-        self._batches = 0
+        self._waiting = WaitingEvents()
+        self._version = self.ways.live.current()[0] if self.ways.live is not None else 0
 
     def warm_up(self) -> None:
         warm_up()
         warm_up_key_groups()
 
+    # -- patterns that come and go
+
+    def keep_up(self) -> None:
+        """Goes on with the patterns as they are now: they change between two batches."""
+        if self.ways.live is None:
+            return
+        version, patterns = self.ways.live.current()
+        if version == self._version:
+            return
+        self.conditions = Conditions(patterns, self.ways.schema)
+        self._waiting.change(lambda rows: with_masks(rows, self.conditions.masks(rows)[0]))
+        self.engine.change(patterns, self.conditions)
+        self.patterns, self._version = list(patterns), version
+
     # -- events
 
     def on_batch(self, batch: Batch, port: int = 0) -> Iterator[Batch]:
+        self.keep_up()
         frame = batch.frame
         self.account.received += frame.height
-        behind = self._behind(frame)
-        if behind.max(initial=0) > 0:
-            late = behind > 0
-            yield self._late(frame.filter(late), behind[late])
-            frame = frame.filter(~late)
+        if self._by_event_time:
+            behind = self._behind(frame)
+            if behind.max(initial=0) > 0:
+                late = behind > 0
+                yield self._late(frame.filter(late), behind[late])
+                frame = frame.filter(~late)
         if not frame.height:
             return
         masks, failed = self.conditions.masks(frame)
-        matters = np.ones(len(masks), np.bool_) if self.engine.every_event else masks != 0
+        matters = np.ones(len(masks), np.bool_) if self.engine.every_event else masks.any(axis=1)
         if failed:
             errors = [row_error(row, error) for row, error in sorted(failed.items())]
             self.account.dead += len(errors)
-            yield Batch(dead_letters(frame, errors, self.id, self.topics), DEAD)
+            yield Batch(dead_letters(frame, errors, self.id, self.ways.topics), DEAD)
             matters[list(failed)] = False
         kept = int(matters.sum())
         self.account.absorbed += kept
         self.account.filtered += frame.height - kept - len(failed)
         if kept:
-            rows = frame.with_columns(pl.Series(MASK, masks)).drop(WATERMARK, INGESTED, strict=False)
-            self._wait(rows if kept == rows.height else rows.filter(matters))
+            yield from self._take(frame, masks, matters)
+
+    def _take(
+        self, frame: pl.DataFrame, masks: Masks, matters: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    ) -> Iterator[Batch]:
+        rows = with_masks(frame, masks)
+        rows = rows if matters.all() else rows.filter(matters)
+        if self._by_event_time:
+            self._waiting.add(rows.drop(WATERMARK, INGESTED, strict=False))
+            return
+        stamped = self._by_clock(rows).drop(WATERMARK, INGESTED, strict=False)
+        self.released = max(self.released, cast(int, stamped.get_column(TIMESTAMP)[-1]))
+        yield from self._told(self.engine.advance(stamped, self.released))
+
+    def _by_clock(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows with the time at which they are here, or at which the source read them; it never goes back."""
+        if self.ways.time is TimeSemantics.PROCESSING_TIME:
+            return rows.with_columns(pl.lit(max(self.clock, self.released), pl.Int64).alias(TIMESTAMP))
+        return rows.with_columns(pl.max_horizontal(INGESTED, pl.lit(self.released)).cum_max().alias(TIMESTAMP))
 
     def _behind(self, frame: pl.DataFrame) -> Int64s:
         """How far each row is behind its own partition's watermark, or the operator's where that went on without it."""
@@ -119,64 +164,31 @@ class Detect(Operator):
         self.account.late += rows.height
         return Batch(rows.with_columns(pl.Series(LATENESS, behind)), LATE)
 
-    def _wait(self, rows: pl.DataFrame) -> None:
-        self._batches += 1
-        self._waiting[self._batches] = self._new[self._batches] = rows
-        times = rows.get_column(TIMESTAMP)
-        self._spans[self._batches] = cast(int, times.min()), cast(int, times.max())
-
     def on_watermark(self, watermark: Watermark) -> Iterator[Batch]:
-        if watermark.event_time <= self.released:
+        self.keep_up()
+        now = watermark.event_time if self._by_event_time else watermark.clock
+        if now <= self.released:
             return
-        self.released = watermark.event_time
-        found = self.engine.advance(self._release(), self.released)
+        self.released = now
+        rows = self._waiting.release(now) if self._by_event_time else None
+        yield from self._told(self.engine.advance(rows, now))
+
+    def _told(self, found: Results) -> Iterator[Batch]:
         if found.matches is not None:
-            if self._on_match is not None:
-                self._on_match(found.matches)
+            if self.ways.on_match is not None:
+                self.ways.on_match(found.matches)
             yield Batch(found.matches)
         if found.timed_out is not None:
-            if self._on_timeout is not None:
-                self._on_timeout(found.timed_out)
+            if self.ways.on_timeout is not None:
+                self.ways.on_timeout(found.timed_out)
             yield Batch(found.timed_out, TIMEOUT)
-
-    def _release(self) -> pl.DataFrame | None:
-        """The waiting events before the watermark, in order."""
-        ready = []
-        for number, (first, last) in list(self._spans.items()):
-            if first >= self.released:
-                continue
-            rows = self._waiting[number]
-            if last < self.released:
-                ready.append(rows)
-                self._forget(number)
-                continue
-            due = (rows.get_column(TIMESTAMP) < self.released).to_numpy()
-            ready.append(rows.filter(due))
-            rest = self._waiting[number] = rows.filter(~due)
-            self._spans[number] = cast(int, rest.get_column(TIMESTAMP).min()), last
-            if number in self._new:
-                self._new[number] = rest
-        if not ready:
-            return None
-        rows = ready[0] if len(ready) == 1 else pl.concat(ready, how="diagonal_relaxed")
-        order = [name for name in (TIMESTAMP, SOURCE, PARTITION, OFFSET) if name in rows.columns]
-        return rows.sort(order, maintain_order=True)
-
-    def _forget(self, number: int) -> None:
-        del self._waiting[number], self._spans[number]
-        self._new.pop(number, None)
-        if number in self._durable:
-            self._durable.discard(number)
-            self._drops.append(number)
 
     # -- state
 
     def snapshot(self, *, full: bool = False) -> StateDelta:
-        waiting = self._waiting if full else self._new
-        puts = [(f"{_WAITING}{n}", self._grouped(rows.drop(MASK))) for n, rows in waiting.items()]
-        drops = [] if full else [f"{_WAITING}{number}" for number in self._drops]
-        self._durable.update(waiting)
-        self._new, self._drops = {}, []
+        gone, waiting = self._waiting.changes(full=full)
+        puts = [(f"{_WAITING}{n}", self._grouped(rows.drop(MASK))) for n, rows in waiting]
+        drops = [f"{_WAITING}{number}" for number in gone]
         partials = self.engine.changes(full=full)
         if partials is not None:
             puts.append((_PARTIALS, self._grouped(partials)))
@@ -185,7 +197,9 @@ class Detect(Operator):
                 drops.append(_CLOCK)
             self._saved = self.released
             groups = pl.int_range(KEY_GROUPS, dtype=pl.UInt16, eager=True).alias(KEY_GROUP)
-            clock = groups.to_frame().with_columns(released=pl.lit(self.released), batches=pl.lit(self._batches))
+            clock = groups.to_frame().with_columns(
+                released=pl.lit(self.released), batches=pl.lit(self._waiting.batches)
+            )
             puts.append((_CLOCK, clock))
         return StateDelta(drops=drops, puts=puts, full=full)
 
@@ -200,28 +214,20 @@ class Detect(Operator):
         if clocks:
             clock = pl.concat(clocks).group_by(KEY_GROUP).max()
             self.released = self._saved = cast(int, clock.get_column("released").min())
-            self._batches = cast(int, clock.get_column("batches").max())
+            self._waiting.batches = cast(int, clock.get_column("batches").max())
         for name, frames in state.items():
             if clocks and name.startswith(_WAITING):
-                number = int(name.removeprefix(_WAITING))
-                self._durable.add(number)
-                self._wait_again(number, pl.concat(frames, how="diagonal_relaxed"), clock)
+                rows = pl.concat(frames, how="diagonal_relaxed")
+                self._waiting.put(int(name.removeprefix(_WAITING)), self._still_waiting(rows, clock))
         partials = [frame.drop(KEY_GROUP) for frame in state.get(_PARTIALS, ()) if frame.height]
         if partials:
             self.engine.restore(partials)
 
-    def _wait_again(self, number: int, rows: pl.DataFrame, clock: pl.DataFrame) -> None:
-        """Takes back waiting events, those that were not let go; their conditions are asked anew."""
+    def _still_waiting(self, rows: pl.DataFrame, clock: pl.DataFrame) -> pl.DataFrame:
+        """Those of the saved rows that were not let go; their conditions are asked anew."""
         rows = rows.join(clock, on=KEY_GROUP, how="left", maintain_order="left")
         rows = rows.filter(pl.col(TIMESTAMP) >= pl.col("released")).drop(KEY_GROUP, "released", "batches")
-        if not rows.height:
-            self._drops.append(number)
-            self._durable.discard(number)
-            return
-        masks, _ = self.conditions.masks(rows)
-        self._waiting[number] = rows.with_columns(pl.Series(MASK, masks))
-        times = rows.get_column(TIMESTAMP)
-        self._spans[number] = cast(int, times.min()), cast(int, times.max())
+        return with_masks(rows, self.conditions.masks(rows)[0])
 
     def match_schema(self, events: pl.Schema) -> pl.Schema:
         """The columns of its matches."""

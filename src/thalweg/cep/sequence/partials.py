@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
-from thalweg.cep.found import Held
+from thalweg.cep.found import Found, Held, MatchTable, Offered
 from thalweg.cep.pattern import AfterMatch, Contiguity, Pattern, Step
-from thalweg.cep.sequence.keys import KeyCodes
-from thalweg.cep.sequence.matches import MatchTable
 from thalweg.records import Int64s, UInt64s
 
 NONE = -1
@@ -26,6 +23,9 @@ class PartialMatches:
         steps: its steps: a line.
         bits: for each step, the bit of its condition in the events' masks.
     """
+
+    takes_any = False
+    dropped = 0
 
     def __init__(self, pattern: Pattern, steps: Sequence[Step], bits: Sequence[int]) -> None:
         self.pattern = pattern
@@ -56,15 +56,11 @@ class PartialMatches:
         """How many partial matches there are."""
         return len(self._slot) - int(self._free[-1])
 
-    def advance(self, codes: Int64s, times: Int64s, masks: UInt64s, ids: Int64s, keys: int) -> MatchTable:
-        """Takes events in time order; returns the matches.
-
-        Args:
-            codes: the key's code of each event, below `keys`.
-        """
-        self._room(len(codes), keys)
-        codes, times, ids = (np.array(a, order="C") for a in (codes, times, ids))
-        masks = np.array(masks, order="C")
+    def advance(self, events: Offered) -> Found:
+        """Takes events in time order."""
+        self._room(len(events.codes), events.keys)
+        codes, times, ids = (np.ascontiguousarray(a) for a in (events.codes, events.times, events.ids))
+        masks = np.ascontiguousarray(events.masks)
         within = self.pattern.within if self.pattern.within is not None else -1
         skip = self.pattern.after_match == AfterMatch.PAST_LAST
         out = np.empty((len(codes) + (0 if skip else self.alive + len(codes)), self.slots), np.int64)
@@ -72,14 +68,14 @@ class PartialMatches:
             codes, times, masks, ids, self._head, self._tail, self._after, self._slot, self._start, self._events,
             self._free, self._bits, self._strict, within, skip, out,
         )  # fmt: skip
-        return MatchTable.of_slots(out[:found], self._steps)
+        return Found(MatchTable.of_slots(out[:found], self._steps)) if found else Found()
 
-    def expire(self, watermark: int) -> int:
-        """Ends the partial matches that no event from `watermark` on can complete."""
-        if self.pattern.within is None or not self.alive:
-            return 0
-        oldest = watermark - self.pattern.within + 1
-        return int(_kernels().sweep(self._head, self._tail, self._after, self._start, self._free, oldest))
+    def expire(self, watermark: int, *, looks: bool = True) -> Found:
+        """Ends the partial matches that no event from `watermark` on can complete; brings nothing."""
+        if looks and self.pattern.within is not None and self.alive:
+            oldest = watermark - self.pattern.within + 1
+            _kernels().sweep(self._head, self._tail, self._after, self._start, self._free, oldest)
+        return Found()
 
     def keys_alive(self, keys: int) -> npt.NDArray[np.bool_]:
         """For each code below `keys`, whether it has partial matches."""
@@ -153,13 +149,6 @@ class PartialMatches:
 def _grown(array: Int64s, extra: int, value: int) -> Int64s:
     result: Any = np.concatenate([array, np.full(extra, value, np.int64)])
     return result  # type: ignore[no-any-return]
-
-
-def warm_up() -> None:
-    """Loads the kernels (or compiles them), so that the first event doesn't wait for it."""
-    _kernels()
-    codes = KeyCodes(["key"])
-    codes.of(pl.DataFrame({"key": list(range(2000))}))
 
 
 def _kernels() -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from thalweg.cep.general.automaton import takes_match
-from thalweg.cep.pattern import AfterMatch, Contiguity, Group, Pattern, Step
+from thalweg.cep.pattern import AfterMatch, Contiguity, Pattern, Step, takes_match
 
 MAX_EVENTS = 64
 """The most events that one match of the sequence engine has; longer ones go to the general engine."""
@@ -14,7 +13,7 @@ def linear_steps(pattern: Pattern) -> list[Step] | None:
     """The steps of a pattern that is a line; None where it is not, and needs the general engine."""
     steps: list[Step] = []
     for step in pattern.steps:
-        if isinstance(step, Group) or not _fixed(step):
+        if not isinstance(step, Step) or not _fixed(step):
             return None
         steps.append(step)
     if pattern.max_gap is not None or pattern.after_match not in (AfterMatch.PAST_LAST, AfterMatch.NO_SKIP):

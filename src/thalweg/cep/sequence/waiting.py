@@ -1,0 +1,91 @@
+"""Events that wait for the watermark, in the order in which batches came, and what the state must know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import polars as pl
+
+from thalweg.streams.batch import OFFSET, PARTITION, SOURCE, TIMESTAMP
+
+
+class WaitingEvents:
+    """Frames of events, each with the span of its times: a batch costs only itself.
+
+    Names in the state are numbers; a frame is written once, and voided once all of it has gone.
+    """
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self._frames: dict[int, pl.DataFrame] = {}
+        self._spans: dict[int, tuple[int, int]] = {}
+        """The first and last event time of each frame."""
+        self._new: dict[int, pl.DataFrame] = {}
+        self._durable: set[int] = set()
+        self._drops: list[int] = []
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Takes a batch."""
+        self.batches += 1
+        self._new[self.batches] = rows
+        self._keep(self.batches, rows)
+
+    def _keep(self, number: int, rows: pl.DataFrame) -> None:
+        times = rows.get_column(TIMESTAMP)
+        self._frames[number] = rows
+        self._spans[number] = cast(int, times.min()), cast(int, times.max())
+
+    def release(self, before: int) -> pl.DataFrame | None:
+        """The events before a time, in the order of time, source, partition, offset; None: there are none."""
+        ready = []
+        for number, (first, last) in list(self._spans.items()):
+            if first >= before:
+                continue
+            rows = self._frames[number]
+            if last < before:
+                ready.append(rows)
+                self._forget(number)
+                continue
+            due = (rows.get_column(TIMESTAMP) < before).to_numpy()
+            ready.append(rows.filter(due))
+            rest = rows.filter(~due)
+            self._keep(number, rest)
+            if number in self._new:
+                self._new[number] = rest
+        if not ready:
+            return None
+        rows = ready[0] if len(ready) == 1 else pl.concat(ready, how="diagonal_relaxed")
+        order = [name for name in (TIMESTAMP, SOURCE, PARTITION, OFFSET) if name in rows.columns]
+        return rows.sort(order, maintain_order=True)
+
+    def _forget(self, number: int) -> None:
+        del self._frames[number], self._spans[number]
+        self._new.pop(number, None)
+        if number in self._durable:
+            self._durable.discard(number)
+            self._drops.append(number)
+
+    def change(self, renewed: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+        """Puts something else in the place of each frame; not what, only what is known about it, may differ."""
+        self._frames = {number: renewed(rows) for number, rows in self._frames.items()}
+        self._new = {number: self._frames[number] for number in self._new}
+
+    # -- state
+
+    def changes(self, *, full: bool) -> tuple[list[int], Iterator[tuple[int, pl.DataFrame]]]:
+        """The frames that are gone and those that are new since the last call (or all)."""
+        frames = self._frames if full else self._new
+        drops = [] if full else self._drops
+        self._durable.update(frames)
+        self._new, self._drops = {}, []
+        return drops, iter(list(frames.items()))
+
+    def put(self, number: int, rows: pl.DataFrame) -> None:
+        """Takes back what still waits of a frame that the state has."""
+        self._durable.add(number)
+        if rows.height:
+            self._keep(number, rows)
+        else:
+            self._durable.discard(number)
+            self._drops.append(number)
