@@ -106,6 +106,8 @@ class PatternBuilder:
         between = {element.contiguity for element in elements[1:]}
         if len(between) != 1:
             raise ConfigurationError(f"{self._id}: a permutation needs two steps or more, of the same contiguity")
+        if any(element.quantifier.optional for element in elements):
+            raise ConfigurationError(f"{self._id}: all steps of a permutation occur; none may be optional")
         if len(elements) > MOST_PERMUTED:
             raise ConfigurationError(f"{self._id}: a permutation of {len(elements)} steps; at most {MOST_PERMUTED}")
         self._steps.append(Permutation(elements, self._positive(contiguity, "permutation"), between.pop()))

@@ -113,8 +113,10 @@ class Partials(Protocol):
     """Whether events that no condition accepts matter."""
     takes_any: bool
     """Whether it can take an event that none of its plain conditions accepts."""
-    dropped: int
-    """Partial matches ended because their key had too many."""
+
+    @property
+    def dropped(self) -> int:
+        """Partial matches ended because their key had too many."""
 
     @property
     def alive(self) -> int:

@@ -11,7 +11,7 @@ import polars as pl
 
 from thalweg.cep.node import PatternNode
 from thalweg.cep.pattern import Pattern
-from thalweg.cep.sequence.conditions import Conditions, with_masks
+from thalweg.cep.sequence.conditions import Conditions, any_bit, with_masks
 from thalweg.cep.sequence.engine import Limits
 from thalweg.cep.sequence.matches import match_schema
 from thalweg.cep.sequence.operator import Detect, Ways
@@ -214,7 +214,7 @@ class PatternMatcher:
             raise next(iter(failed.values()))
         matters = with_masks(rows, masks)
         if not operator.engine.every_event:
-            matters = matters.filter(masks.any(axis=1))
+            matters = matters.filter(any_bit(masks))
         last = int(rows.get_column(TIMESTAMP)[-1])
         found = operator.engine.advance(matters, last)
         operator.released = last

@@ -142,23 +142,23 @@ def let_go(
 
 
 @njit(**options)  # type: ignore[untyped-decorator]
-def deadline_of(runs: Table, pending: Int64s, settings: Int64s, run: int) -> int:
+def deadline_of(runs: Table, absences: Int64s, settings: Int64s, run: int) -> int:
     """The first time at which no further event can belong to the partial match; the largest number: there is none."""
     limit = np.iinfo(np.int64).max
     if settings[WITHIN] >= 0:
         limit = runs[run, START] + settings[WITHIN]
-    if settings[MAX_GAP] >= 0 and not pending[runs[run, STATE]]:
+    if settings[MAX_GAP] >= 0 and absences[runs[run, STATE]] != runs[run, STATE]:
         limit = min(limit, runs[run, LAST] + settings[MAX_GAP])
     return int(limit)
 
 
 @njit(**options)  # type: ignore[untyped-decorator]
-def earliest(keys: Table, runs: Table, pending: Int64s, settings: Int64s, code: int) -> int:
+def earliest(keys: Table, runs: Table, absences: Int64s, settings: Int64s, code: int) -> int:
     """The first deadline among a key's partial matches. Without `max_gap` it is the oldest one's."""
     limit = np.iinfo(np.int64).max
     run = keys[code, HEAD]
     while run != NONE:
-        limit = min(limit, deadline_of(runs, pending, settings, run))
+        limit = min(limit, deadline_of(runs, absences, settings, run))
         if settings[MAX_GAP] < 0:
             break
         run = runs[run, NEXT]
@@ -167,23 +167,27 @@ def earliest(keys: Table, runs: Table, pending: Int64s, settings: Int64s, code: 
 
 @njit(**options)  # type: ignore[untyped-decorator]
 def expire_key(
-    keys: Table, runs: Table, taken: Table, out: Table, pending: Int64s, settings: Int64s, counters: Int64s,
+    keys: Table, runs: Table, taken: Table, out: Table, absences: Int64s, settings: Int64s, counters: Int64s,
     code: int, time: int,
 ) -> None:  # fmt: skip
     """Ends a key's partial matches whose deadline has come by `time`, one deadline after the other, so that what each
     lets go does not depend on when it is looked at. A pattern that ends with an absence is complete then."""
     while True:
-        moment = earliest(keys, runs, pending, settings, code)
+        moment = earliest(keys, runs, absences, settings, code)
         if moment > time or keys[code, HEAD] == NONE:
             return
         run = keys[code, HEAD]
         keys[code, HEAD], keys[code, TAIL], keys[code, RUNS] = NONE, NONE, 0
         while run != NONE:
             following = runs[run, NEXT]
-            if deadline_of(runs, pending, settings, run) != moment:
+            if deadline_of(runs, absences, settings, run) != moment:
                 append(keys, runs, code, run)
-            elif pending[runs[run, STATE]]:
-                append_waiting(keys, runs, code, run)
+            elif absences[runs[run, STATE]] != NONE:
+                if moment >= runs[run, START] + settings[WITHIN]:
+                    append_waiting(keys, runs, code, run)
+                else:  # no event may extend it any more: only the absence is awaited
+                    runs[run, STATE] = absences[runs[run, STATE]]
+                    append(keys, runs, code, run)
             elif settings[TELLS_TIMEOUTS]:
                 counters[ALIVE] -= 1
                 tell(runs, counters, out, run, moment, NONE, 1, code)
@@ -199,10 +203,10 @@ def expire_key(
 
 @njit(**options)  # type: ignore[untyped-decorator]
 def schedule(
-    keys: Table, runs: Table, heap: Table, pending: Int64s, settings: Int64s, counters: Int64s, code: int
+    keys: Table, runs: Table, heap: Table, absences: Int64s, settings: Int64s, counters: Int64s, code: int
 ) -> None:
     """Sees that a key is looked at when its first deadline has come."""
-    due = earliest(keys, runs, pending, settings, code)
+    due = earliest(keys, runs, absences, settings, code)
     if due == np.iinfo(np.int64).max or (keys[code, DUE] != NONE and due >= keys[code, DUE]):
         return
     if counters[QUEUED] >= len(heap):
@@ -299,7 +303,7 @@ def begin(
 def advance(
     codes: Int64s, times: Int64s, kinds: Int64s, ids: Int64s, row: int,
     keys: Table, runs: Table, taken: Table, heap: Table, out: Table,
-    spans: Cube, moves: Table, pending: Int64s, settings: Int64s, counters: Int64s,
+    spans: Cube, moves: Table, absences: Int64s, settings: Int64s, counters: Int64s,
 ) -> int:  # fmt: skip
     """Takes events in time order, from `row` on; returns the row before which more room is needed, or their number."""
     if min(len(times), len(kinds), len(ids)) < len(codes):
@@ -319,7 +323,7 @@ def advance(
             return int(row)
         time, event = times[row], ids[row]
         if head != NONE:
-            expire_key(keys, runs, taken, out, pending, settings, counters, code, time)
+            expire_key(keys, runs, taken, out, absences, settings, counters, code, time)
             if counters[FAILED]:
                 return int(row)
         run = keys[code, HEAD]
@@ -336,7 +340,7 @@ def advance(
         while keys[code, RUNS] > settings[MOST]:
             drop_head(keys, runs, taken, counters, code)
             counters[DROPPED] += 1
-        schedule(keys, runs, heap, pending, settings, counters, code)
+        schedule(keys, runs, heap, absences, settings, counters, code)
         row += 1
     return int(row)
 
@@ -345,7 +349,7 @@ def advance(
 def expire(
     watermark: int,
     keys: Table, runs: Table, taken: Table, heap: Table, out: Table,
-    pending: Int64s, settings: Int64s, counters: Int64s,
+    absences: Int64s, settings: Int64s, counters: Int64s,
 ) -> bool:  # fmt: skip
     """Ends what ends by the passing of time; false where more room is needed first."""
     while counters[QUEUED] > 0 and heap[0, 0] <= watermark:
@@ -357,8 +361,8 @@ def expire(
             return False
         unqueue(heap, counters)
         keys[code, DUE] = NONE
-        expire_key(keys, runs, taken, out, pending, settings, counters, code, watermark)
+        expire_key(keys, runs, taken, out, absences, settings, counters, code, watermark)
         if counters[FAILED]:
             return True
-        schedule(keys, runs, heap, pending, settings, counters, code)
+        schedule(keys, runs, heap, absences, settings, counters, code)
     return True

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from thalweg.cep.found import Found, Held, MatchTable, Offered
 from thalweg.cep.general.after_match import SkipFailed
 from thalweg.cep.general.automaton import build
-from thalweg.cep.general.states import Automaton
 from thalweg.cep.general.table import MoveTable
 from thalweg.cep.pattern import Pattern, Skip, flatten
 from thalweg.records import Int64s
@@ -52,7 +51,7 @@ class CompiledPartials:
         self.every_event = automaton.needs_all
         self.takes_any = any(s.condition is None for s in flatten(pattern.steps) if not s.contiguity.negative)
         self._table = MoveTable(automaton, bits)
-        self._pending = _pending(automaton)
+        self._absences: Int64s = np.array(automaton.absences, dtype=np.int64)
         self._settings = _settings(pattern, timeouts, most)
         self._timeouts = timeouts
         r = _rows()
@@ -89,7 +88,7 @@ class CompiledPartials:
         while True:
             row = _kernel().advance(
                 *given, row, self._keys, self._runs, self._taken, self._heap, self._out,
-                self._table.spans, self._table.moves, self._pending, self._settings, self._counters,
+                self._table.spans, self._table.moves, self._absences, self._settings, self._counters,
             )  # fmt: skip
             self._check()
             tables.append(self._take_out(in_order=False))
@@ -103,7 +102,7 @@ class CompiledPartials:
         while True:
             done = _kernel().expire(
                 watermark, self._keys, self._runs, self._taken, self._heap, self._out,
-                self._pending, self._settings, self._counters,
+                self._absences, self._settings, self._counters,
             )  # fmt: skip
             self._check()
             tables.append(self._take_out(in_order=True))
@@ -227,7 +226,7 @@ class CompiledPartials:
             r.append_waiting(self._keys, self._runs, held.code, run)
         else:
             r.append(self._keys, self._runs, held.code, run)
-            k.schedule(self._keys, self._runs, self._heap, self._pending, self._settings, self._counters, held.code)
+            k.schedule(self._keys, self._runs, self._heap, self._absences, self._settings, self._counters, held.code)
 
     # -- room
 
@@ -275,10 +274,6 @@ def _keys(count: int) -> npt.NDArray[np.int64]:
     rows: npt.NDArray[np.int64] = np.full((count, r.KEY_WIDTH), NONE, np.int64)
     rows[:, [r.RUNS, r.WAITING]] = 0
     return rows
-
-
-def _pending(automaton: Automaton) -> Int64s:
-    return np.array([state.kind == "pending" for state in automaton.states], dtype=np.int64)
 
 
 def _settings(pattern: Pattern, timeouts: bool, most: int | None) -> Int64s:

@@ -50,13 +50,13 @@ class HasBit:
 
 @dataclass(frozen=True, slots=True)
 class Iterative:
-    """A function of the event and the partial match; null counts as false."""
+    """A function of the event and the partial match; null counts as false, and so does that there is no event."""
 
     function: Callable[[Any, Any], Any]
     label: str
 
     def __call__(self, bits: int, view: Any) -> bool:
-        return bool(self.function(view.event, view.partial))
+        return view is not None and bool(self.function(view.event, view.partial))
 
     def __str__(self) -> str:
         return f"{self.label}(match)"

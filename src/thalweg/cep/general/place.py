@@ -45,8 +45,8 @@ class Place:
         return bool(self.groups) and self.index == 0
 
     @property
-    def begins_alternative(self) -> bool:
-        """Whether it is the first of an alternative, of which its fork takes care."""
+    def heads_branch(self) -> bool:
+        """Whether it is the first of an alternative itself."""
         return self.heads_group and len(self.groups) > 1 and isinstance(self.groups[-2], Choice)
 
 
@@ -92,7 +92,7 @@ class Tests:
 
     def ignore(self, place: Place, *, inner: bool) -> Test | None:
         """Which events may be passed over before (or, `inner`, between) the element's events; None: none."""
-        if not inner and place.begins_alternative:
+        if not inner and self._begins_alternative(place):
             return None  # the fork before it passes events over
         contiguity = self._contiguity(place, inner)
         if contiguity is Contiguity.STRICT:
@@ -102,10 +102,26 @@ class Tests:
         test = always if contiguity is Contiguity.ANY else negated(self.test(place.element))
         return self.not_ended(place, test, own=inner)
 
+    def _begins_alternative(self, place: Place) -> bool:
+        """Whether an alternative begins with it, be it in groups; not on their later rounds."""
+        inner = place.element
+        for number in range(len(place.groups) - 1, 0, -1):
+            group = place.groups[number]
+            if self.repeating.get(id(group), False) or inside(group)[0] is not inner:
+                return False
+            if isinstance(place.groups[number - 1], Choice):
+                return True
+            inner = group
+        return False
+
     def _contiguity(self, place: Place, inner: bool) -> Contiguity:
-        """A group's first step stands for the group: for its contiguity, or on later rounds its inner one."""
+        """A group's first step stands for the group: for its contiguity, or on later rounds its inner one.
+
+        As in Flink, the group's inner contiguity also is that between the step's own repetitions; an alternative's
+        first step has its own.
+        """
         element = place.element
-        if place.heads_group:
+        if place.heads_group and not place.heads_branch:
             assert place.group is not None
             if inner or self.repeating.get(id(place.group), False):
                 return place.group.quantifier.inner

@@ -78,13 +78,14 @@ class Machine:
         self._after_match = pattern.after_match
         self._within = pattern.within
         self._max_gap = pattern.max_gap
+        self._absences = automaton.absences
 
     def deadline(self, run: Run) -> int | None:
         """The first time at which no further event can belong to the partial match; None: there is no such time."""
         limits = []
         if self._within is not None:
             limits.append(run.start + self._within)
-        if self._max_gap is not None and self.automaton.states[run.state].kind != "pending":
+        if self._max_gap is not None and self._absences[run.state] != run.state:
             limits.append(run.last + self._max_gap)
         return min(limits, default=None)
 
@@ -106,10 +107,15 @@ class Machine:
             ended = set(map(id, now))
             key.runs = [run for run in key.runs if id(run) not in ended]
             for run in now:
-                if self.automaton.states[run.state].kind == "pending":
-                    key.waiting.append(Completed(run.start, run.first, run.taken))
-                else:
+                absence = self._absences[run.state]
+                if absence < 0:
                     timed_out.append(run)
+                elif self._within is not None and moment >= run.start + self._within:
+                    key.waiting.append(Completed(run.start, run.first, run.taken))
+                else:  # no event may extend it any more: only the absence is awaited
+                    waits = run._replace(state=absence)
+                    key.runs = sorted([*key.runs, waits], key=_first)
+                    due = _with_deadline(due, self.deadline(waits), waits, time)
             matches += let_go(key, self._after_match, self.names, moment)
         return matches, timed_out
 
@@ -173,6 +179,15 @@ def in_order(taken: Taken | None) -> list[Taken]:
         taken = taken.before
     events.reverse()
     return events
+
+
+def _first(run: Run) -> int:
+    return run.first
+
+
+def _with_deadline(due: list[tuple[int, Run]], deadline: int | None, run: Run, time: int) -> list[tuple[int, Run]]:
+    """The runs that are due by `time`, with one more if it is."""
+    return due if deadline is None or deadline > time else sorted([*due, (deadline, run)], key=_deadline)
 
 
 def _deadline(entry: tuple[int, Run]) -> int:

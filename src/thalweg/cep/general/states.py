@@ -48,8 +48,25 @@ class Automaton:
     """Whether events that fit no condition matter (strict contiguity, `not_next`, iterative conditions)."""
 
     @property
-    def final(self) -> State:
-        return next(state for state in self.states if state.kind == "final")
+    def absences(self) -> list[int]:
+        """For each state the one that waits for `within` to pass and needs no further event from here; -1: none.
+
+        A loop before an absence at the end may be left at any time, also by time.
+        """
+        return [_absence(state) for state in self.states]
+
+
+def _absence(state: State) -> int:
+    stack, seen = [state], {state}
+    while stack:
+        state = stack.pop()
+        if state.kind == "pending":
+            return state.number
+        for edge in state.edges:
+            if edge.action == "proceed" and edge.target not in seen and edge.test(0, None):
+                seen.add(edge.target)
+                stack.append(edge.target)
+    return -1
 
 
 class States:

@@ -20,6 +20,7 @@ MASK = "__mask"
 WORD = 64
 Masks = npt.NDArray[np.uint64]
 """A row per event, a word per 64 conditions."""
+Booleans = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,14 @@ class Conditions:
     def describe(self) -> str:
         """How each condition runs."""
         return "; ".join(compiled.describe() for compiled in self.compiled)
+
+
+def any_bit(masks: Masks) -> Booleans:
+    """The rows of which any condition holds."""
+    hits: Booleans = np.zeros(len(masks), np.bool_)
+    for word in range(masks.shape[1]):
+        hits |= masks[:, word] != 0
+    return hits
 
 
 def with_masks(frame: pl.DataFrame, masks: Masks) -> pl.DataFrame:

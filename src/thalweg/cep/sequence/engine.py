@@ -16,7 +16,7 @@ from thalweg.cep.general.compiled import CompiledPartials
 from thalweg.cep.general.partials import GeneralPartials
 from thalweg.cep.pattern import Pattern, asks_match
 from thalweg.cep.sequence import saved
-from thalweg.cep.sequence.conditions import MASK, Conditions, PatternBits, masks_of
+from thalweg.cep.sequence.conditions import MASK, Conditions, PatternBits, any_bit, masks_of
 from thalweg.cep.sequence.events import EventStore
 from thalweg.cep.sequence.keys import KeyCodes
 from thalweg.cep.sequence.matches import TRIGGER, MatchSchemas, match_rows
@@ -139,7 +139,7 @@ class PatternEngine:
     def _process(self, rows: pl.DataFrame, matches: list[pl.DataFrame], timed_out: list[pl.DataFrame]) -> None:
         masks = masks_of(rows)
         takes_any = any(partials.takes_any for partials in self.partials)
-        useful = np.ones(rows.height, np.bool_) if takes_any else masks.any(axis=1)
+        useful = np.ones(rows.height, np.bool_) if takes_any else any_bit(masks)
         codes = self.codes.of(rows, useful)
         if codes.min(initial=0) < 0:  # events that can't begin a match, of keys that have no partial match
             known = codes >= 0

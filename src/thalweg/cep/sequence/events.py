@@ -31,6 +31,11 @@ class EventStore:
         """Events held."""
         return self._rows
 
+    @property
+    def bytes(self) -> int:
+        """Their size, about."""
+        return sum(int(frame.estimated_size()) for frame in self._frames)
+
     def add(self, events: pl.DataFrame) -> Int64s:
         """Takes events; returns their ids."""
         ids = np.arange(self.next_id, self.next_id + events.height, dtype=np.int64)

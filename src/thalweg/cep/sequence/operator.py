@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from thalweg.cep.pattern import Pattern
-from thalweg.cep.sequence.conditions import MASK, Conditions, Masks, with_masks
+from thalweg.cep.sequence.conditions import MASK, Booleans, Conditions, Masks, any_bit, with_masks
 from thalweg.cep.sequence.engine import NO_LIMITS, Limits, PatternEngine, Results
 from thalweg.cep.sequence.matches import match_schema
 from thalweg.cep.sequence.waiting import WaitingEvents
@@ -35,7 +35,7 @@ from thalweg.streams.batch import (
     Watermark,
 )
 from thalweg.streams.engine.dead_letters import dead_letters, row_error
-from thalweg.streams.operator import Operator, State, StateDelta
+from thalweg.streams.operator import Memory, Operator, State, StateDelta
 from thalweg.streams.state.key_groups import KEY_GROUPS, key_groups
 from thalweg.streams.state.key_groups import warm_up as warm_up_key_groups
 from thalweg.streams.windows import TimeSemantics
@@ -122,7 +122,7 @@ class Detect(Operator):
         if not frame.height:
             return
         masks, failed = self.conditions.masks(frame)
-        matters = np.ones(len(masks), np.bool_) if self.engine.every_event else masks.any(axis=1)
+        matters = np.ones(len(masks), np.bool_) if self.engine.every_event else any_bit(masks)
         if failed:
             errors = [row_error(row, error) for row, error in sorted(failed.items())]
             self.account.dead += len(errors)
@@ -134,9 +134,7 @@ class Detect(Operator):
         if kept:
             yield from self._take(frame, masks, matters)
 
-    def _take(
-        self, frame: pl.DataFrame, masks: Masks, matters: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    ) -> Iterator[Batch]:
+    def _take(self, frame: pl.DataFrame, masks: Masks, matters: Booleans) -> Iterator[Batch]:
         rows = with_masks(frame, masks)
         rows = rows if matters.all() else rows.filter(matters)
         if self._by_event_time:
@@ -184,6 +182,10 @@ class Detect(Operator):
             yield Batch(found.timed_out, TIMEOUT)
 
     # -- state
+
+    def memory(self) -> Memory:
+        events, waiting = self.engine.store, self._waiting
+        return Memory(events.rows + self.engine.alive + waiting.rows, events.bytes + waiting.bytes)
 
     def snapshot(self, *, full: bool = False) -> StateDelta:
         gone, waiting = self._waiting.changes(full=full)

@@ -25,6 +25,16 @@ class WaitingEvents:
         self._durable: set[int] = set()
         self._drops: list[int] = []
 
+    @property
+    def rows(self) -> int:
+        """How many events wait."""
+        return sum(frame.height for frame in self._frames.values())
+
+    @property
+    def bytes(self) -> int:
+        """Their size, about."""
+        return sum(int(frame.estimated_size()) for frame in self._frames.values())
+
     def add(self, rows: pl.DataFrame) -> None:
         """Takes a batch."""
         self.batches += 1
