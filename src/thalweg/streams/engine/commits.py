@@ -40,6 +40,10 @@ class CommitFigures:
     delta_bytes: int = 0
     """Deltas since then."""
     checkpoints: int = 0
+    to_encode: int = 0
+    """Operators whose state the commit at hand, or the last one, writes."""
+    encoded: int = 0
+    """Those of them that are done."""
     finished: list[tuple[float, int | None]] = field(default_factory=list)
     """(when, oldest ingestion time in it) of commits not yet looked at; taken by the runner."""
 
@@ -132,11 +136,12 @@ class CommitPipeline:
         self._book(epoch, sum(len(record.payload) for record in states), (time.monotonic() - started) * 1000)
 
     def _encode(self, epoch: Epoch) -> list[StateRecord]:
-        return [
-            record
-            for operator, delta in epoch.deltas.items()
-            for record in encode(operator, delta, self._partitions, self._void_to, groups=self._key_groups)
-        ]
+        self.figures.to_encode, self.figures.encoded = len(epoch.deltas), 0
+        records: list[StateRecord] = []
+        for operator, delta in epoch.deltas.items():
+            records += encode(operator, delta, self._partitions, self._void_to, groups=self._key_groups)
+            self.figures.encoded += 1
+        return records
 
     def _book(self, epoch: Epoch, size: int, elapsed_ms: float) -> None:
         figures = self.figures

@@ -170,6 +170,8 @@ class Runner:
                 figures.full_bytes,
                 figures.delta_bytes,
             ),
+            checkpoint=session.checkpointing.status(now, figures),
+            state_backend=session.state_status(),
             latency=session.latencies.status(),
             written=session.outputs.written,
             dead=session.outputs.dead_rows,

@@ -25,11 +25,12 @@ from thalweg.streams.engine.lower import lower
 from thalweg.streams.engine.prefetch import Prefetcher
 from thalweg.streams.engine.progress import Progress
 from thalweg.streams.engine.state_codec import StateLog, merge, touched
-from thalweg.streams.engine.status import Latencies
+from thalweg.streams.engine.status import Latencies, StateStatus
 from thalweg.streams.operator import Memory
 from thalweg.streams.plan.graph import Plan
 from thalweg.streams.plan.sink import SinkNode
 from thalweg.streams.plan.source import SourceNode
+from thalweg.streams.state.pool import using
 from thalweg.streams.watermarks import PartitionWatermarks
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,11 @@ class Session:
         )
 
     def _make_dataflow(self, partitions: Mapping[str, Sequence[int]], recovered: Recovered) -> Dataflow:
-        dataflow = lower(self.plan, self.outputs, job_name=self.settings.job.name, key_groups=self.settings.key_groups)
+        job = self.settings.job
+        self.pool = self.settings.checkpoint.backend.open(job.name, job.slot)
+        self._stack.callback(self.pool.close)
+        with using(self.pool):
+            dataflow = lower(self.plan, self.outputs, job_name=job.name, key_groups=self.settings.key_groups)
         self._stack.callback(dataflow.close)
         started = time.monotonic()
         dataflow.warm_up()
@@ -278,6 +283,11 @@ class Session:
             self._next_measure = now + MEASURE_EVERY
             stages = self.dataflow.stages
             self.memory = {stage.operator.id: stage.operator.memory() for stage in stages if stage.stateful}
+
+    def state_status(self) -> StateStatus:
+        """Working state and its backend."""
+        pool, kind = self.pool, self.settings.checkpoint.backend.kind
+        return StateStatus(kind, pool.limit, pool.resident_bytes, pool.spilled_bytes, pool.loaded_bytes)
 
     def has_queued(self) -> bool:
         """Whether a source has something that is not processed yet."""

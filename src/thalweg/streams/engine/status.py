@@ -54,6 +54,39 @@ class CommitStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointStatus:
+    """Checkpoints (full snapshots, each part of a commit) since the start."""
+
+    enabled: bool = True
+    count: int = 0
+    last_bytes: int = 0
+    last_ms: float = 0.0
+    """From the snapshot until it was durable."""
+    longest_ms: float = 0.0
+    under_way_ms: float | None = None
+    """How long the one at hand has taken so far; None: there is none."""
+    progress: float | None = None
+    """How much of it is written out, 0 to 1, by operators; at 1 it waits for the broker."""
+    next_in_ms: float | None = None
+    """When the next is due at the latest, if anything changes; None: only when the deltas outgrow the state."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateStatus:
+    """Working state and its backend; what an operator holds is in its own status."""
+
+    backend: str = "memory"
+    limit: int | None = None
+    """Bytes that state may take in memory; None: no limit."""
+    resident_bytes: int = 0
+    """What it takes in memory, where there is a limit."""
+    spilled_bytes: int = 0
+    """Written to the backend since the start, before compression."""
+    loaded_bytes: int = 0
+    """Read back from it since the start."""
+
+
+@dataclass(frozen=True, slots=True)
 class LatencyStatus:
     """From the source's read of a batch's oldest record until its results were out, in ms; over the last batches.
 
@@ -79,6 +112,8 @@ class JobStatus:
     sources: Sequence[SourceStatus] = ()
     operators: Sequence[OperatorStatus] = ()
     commits: CommitStatus = field(default_factory=CommitStatus)
+    checkpoint: CheckpointStatus = field(default_factory=CheckpointStatus)
+    state_backend: StateStatus = field(default_factory=StateStatus)
     latency: LatencyStatus = field(default_factory=LatencyStatus)
     written: int = 0
     dead: int = 0

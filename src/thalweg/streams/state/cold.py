@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any
 
 from thalweg.errors import MissingExtraError, StateError
+
+logger = logging.getLogger(__name__)
 
 
 class DiskStore:
@@ -142,8 +145,8 @@ class RedisStore:
         try:
             self._forget(f"{_escaped(self._prefix)}:*")
             self._client.close()
-        except self._failure as error:
-            raise StateError(f"Redis at {self._url}: {error}; state under {self._prefix} is left behind") from error
+        except self._failure as error:  # the run is over: nothing depends on it, and the next start looks again
+            logger.warning("Redis at %s: %s; working state under %s is left behind", self._url, error, self._prefix)
 
     def _forget(self, pattern: str) -> None:
         batch: list[bytes] = []
