@@ -14,6 +14,7 @@ if str(Path(__file__).parents[2]) not in sys.path:
 
 from tests.conformance.cep_cases import run_cep_case
 from tests.conformance.not_served import NotServed
+from tests.conformance.trigger_cases import run_trigger_case
 from tests.conformance.window_cases import run_window_case
 
-__all__ = ["NotServed", "run_cep_case", "run_window_case"]
+__all__ = ["NotServed", "run_cep_case", "run_trigger_case", "run_window_case"]

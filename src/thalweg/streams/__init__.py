@@ -9,25 +9,45 @@ from thalweg.streams.plan.join import Interval
 from thalweg.streams.process import ListState, MapState, ProcessFunction, Timer, ValueState
 from thalweg.streams.process.batches import BatchFunction
 from thalweg.streams.stream import DataStream, WindowedStream
+from thalweg.streams.triggers import (
+    AfterAll,
+    AfterAny,
+    AfterCount,
+    AfterEach,
+    AfterProcessingTime,
+    AfterWatermark,
+    DefaultTrigger,
+    Repeatedly,
+    Trigger,
+)
 from thalweg.streams.watermarks import WatermarkGenerator
 from thalweg.streams.windows import GlobalWindow, SessionWindow, SlidingWindow, TimeSemantics, TumblingWindow
 
 __all__ = [
+    "AfterAll",
+    "AfterAny",
+    "AfterCount",
+    "AfterEach",
+    "AfterProcessingTime",
+    "AfterWatermark",
     "App",
     "BatchFunction",
     "CheckpointConfig",
     "DataStream",
+    "DefaultTrigger",
     "GlobalWindow",
     "Guarantee",
     "Interval",
     "ListState",
     "MapState",
     "ProcessFunction",
+    "Repeatedly",
     "SessionWindow",
     "SlidingWindow",
     "StateBackend",
     "TimeSemantics",
     "Timer",
+    "Trigger",
     "TumblingWindow",
     "ValueState",
     "WatermarkGenerator",

@@ -76,6 +76,8 @@ class Operator(ABC):
         self.account = Account()
         self.clock = 0
         """The job's clock, ms UTC (virtual in the test driver): the engine sets it before every call."""
+        self.late_letters = True
+        """Whether what leaves by the late port may become dead letters, besides going to who reads that port."""
 
     def warm_up(self) -> None:
         """Loads (or compiles) the kernels that it will need, so that the first event does not wait for them."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
-from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError, PlanError
 from thalweg.streams.batch import LATE, MAIN
 from thalweg.streams.joining import Joining
@@ -18,10 +17,11 @@ from thalweg.streams.plan.graph import Shape, shape_of, shape_of_port
 from thalweg.streams.plan.node import Mode, Node
 from thalweg.streams.plan.routing import KeyByNode, SplitNode, UnionNode
 from thalweg.streams.plan.sink import SinkNode, SubscribeNode
-from thalweg.streams.plan.source import SourceNode
 from thalweg.streams.plan.stateless import FilterNode, FlatMapNode, MapNode, SelectNode, WithColumnsNode
 from thalweg.streams.process.stream import Processing
-from thalweg.streams.windows import TimeSemantics, Window
+from thalweg.streams.windowed import WindowedStream, Windowing
+
+__all__ = ["DataStream", "Extension", "WindowedStream"]
 
 if TYPE_CHECKING:
     from thalweg.expressions import CompiledFunction
@@ -39,7 +39,7 @@ class Extension(Protocol):
         """The node that reads `upstream` (its main port), whose rows are keyed by `key_columns` (maybe none)."""
 
 
-class DataStream(Joining, Processing):
+class DataStream(Windowing, Joining, Processing):
     """A stream of events. Immutable: every method appends a step to the plan and returns a new stream.
 
     `DataStream("topic", …)` reads a topic in the default app; `App.stream` reads one in an app of its own. Both take
@@ -144,7 +144,7 @@ class DataStream(Joining, Processing):
         """Adds columns, or replaces those of the same name."""
         return self._append(WithColumnsNode, self._columns(columns, named, "with_columns"))
 
-    # -- keys and windows
+    # -- keys; windows: see `Windowing`
 
     def key_by(self, *columns: Fn, **named: Fn) -> DataStream:
         """Keys the stream by columns, expressions or lambdas; null is a key like any other.
@@ -178,29 +178,6 @@ class DataStream(Joining, Processing):
             if not expression.meta.undo_aliases().meta.eq(expression):
                 return expression.meta.output_name(), compiled
         return default, compiled
-
-    def window(
-        self,
-        window: Window,
-        *,
-        time_semantics: TimeSemantics = TimeSemantics.EVENT_TIME,
-        allowed_lateness: Duration = 0,
-    ) -> WindowedStream:
-        """Cuts the stream into windows, per key where it is keyed; `.aggregate(…)` says what to compute.
-
-        Args:
-            window: tumbling, sliding, session or global.
-            time_semantics: which time places events in windows and closes these.
-            allowed_lateness: how long after the watermark has passed a window's end its events still count.
-        """
-        lateness = milliseconds(allowed_lateness, name="allowed_lateness")
-        return WindowedStream(self, window, TimeSemantics(time_semantics), lateness)
-
-    def aggregate(self, **aggregates: Any) -> DataStream:
-        """Aggregates over all time: a changelog of the current values, updated at each commit."""
-        from thalweg.streams.windows import GlobalWindow
-
-        return self.window(GlobalWindow()).aggregate(**aggregates)
 
     # -- several streams
 
@@ -359,54 +336,6 @@ class DataStream(Joining, Processing):
 
     def __repr__(self) -> str:
         return f"<DataStream {self._node.describe()}{'' if self._port == MAIN else f' port {self._port}'}>"
-
-
-class WindowedStream:
-    """A stream cut into windows; `.aggregate(…)` makes it a stream of results."""
-
-    def __init__(
-        self, stream: DataStream, window: Window, time_semantics: TimeSemantics, allowed_lateness: int
-    ) -> None:
-        self._stream = stream
-        self._window = window
-        self._time_semantics = time_semantics
-        self._allowed_lateness = allowed_lateness
-
-    def aggregate(self, **aggregates: Any) -> DataStream:
-        """Computes one row per key and window.
-
-        Args:
-            aggregates: result column → aggregate, `average("value")` or `col("value").mean()`.
-
-        Returns:
-            A stream of the key columns, `window_start`, `window_end` (Int64, ms UTC) and the aggregates; what came too
-            late is its `.late`.
-        """
-        from thalweg.streams.aggregate import computed_inputs, to_aggregates
-        from thalweg.streams.plan.window import WindowAggregateNode
-
-        ready = to_aggregates(aggregates)
-        functions = computed_inputs(ready)
-        stream = self._stream.with_columns(**functions) if functions else self._stream
-        fields: dict[str, Any] = {"allowed_lateness": self._allowed_lateness} if self._allowed_lateness else {}
-        node = WindowAggregateNode(
-            window=self._window,
-            time_semantics=self._time_semantics,
-            aggregates=ready,
-            keys=stream.key_columns,
-            idle_flag=_closed_by_clock(stream._node),
-            inputs=(stream._node,),
-            input_ports=(stream._port,),
-            **fields,
-        )
-        return stream._add(node, (stream,))
-
-
-def _closed_by_clock(node: Node) -> bool:
-    """Whether a source upstream may be closed by the clock, which results then say."""
-    if isinstance(node, SourceNode):
-        return node.close_idle_after is not None
-    return any(_closed_by_clock(upstream) for upstream in node.inputs)
 
 
 def _as_expression(column: Fn) -> Fn:

@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
 
@@ -75,6 +79,34 @@ class AlignedWindow(Window):
         (15, 0)
         """
         return time - (time - self.offset) % self.slide + self.size
+
+    # The same for columns
+
+    def first_end_of(self, time: pl.Expr) -> pl.Expr:
+        """As `first_end`."""
+        shift = self.offset + self.size
+        return (time - shift) // self.slide * self.slide + (shift + self.slide)
+
+    def last_end_of(self, time: pl.Expr) -> pl.Expr:
+        """As `last_end`."""
+        return (time - self.offset) // self.slide * self.slide + (self.offset + self.size)
+
+    def starts_of(self, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """When the windows begin that end then."""
+        starts: npt.NDArray[np.int64] = ends - self.size
+        return starts
+
+    def in_windows(self, rows: pl.DataFrame, time: str, end: str) -> pl.DataFrame:
+        """Each row once for every window that holds its `time`, the window's end in column `end`.
+
+        >>> SlidingWindow(10, 5).in_windows(pl.DataFrame({"t": [7]}), "t", "end")["end"].to_list()
+        [10, 15]
+        """
+        first, last = self.first_end_of(pl.col(time)), self.last_end_of(pl.col(time))
+        if self.slide == self.size:
+            return rows.with_columns(first.alias(end))
+        ends = pl.int_ranges(first, last + 1, self.slide, dtype=pl.Int64).alias(end)
+        return rows.with_columns(ends).explode(end).filter(pl.col(end).is_not_null())
 
 
 @dataclass(frozen=True, init=False)

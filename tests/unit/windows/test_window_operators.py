@@ -226,8 +226,6 @@ def test_refusals():
         stream.window(TumblingWindow(5)).aggregate(k=count())
     with pytest.raises(ConfigurationError, match="window_start: a key column"):
         source().key_by("window_start").window(TumblingWindow(5)).aggregate(n=count())
-    with pytest.raises(ConfigurationError, match="allowed_lateness"):
-        stream.window(TumblingWindow(5), allowed_lateness="1s").aggregate(n=count())
     known = App("test").stream("in", schema={"t": pl.Int64, "k": pl.String}, timestamp="t").key_by("k")
     with pytest.raises(ConfigurationError, match="no column speed"):
         TestDriver(known.window(TumblingWindow(5)).aggregate(s=sum_("speed")))

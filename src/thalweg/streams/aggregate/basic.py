@@ -11,6 +11,8 @@ from thalweg.streams.aggregate.parts import Extreme, Moments, NonNull, Rows, Sum
 class Count(Scalar):
     """How many events, or how many of them have a value."""
 
+    empty = 0
+
     def __init__(self, input: Input | None = None) -> None:
         self.inputs = () if input is None else (input,)
         self.part = Rows() if input is None else NonNull(input)

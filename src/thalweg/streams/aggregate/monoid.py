@@ -91,6 +91,8 @@ class Aggregate(ABC):
     """What `.aggregate(name=…)` takes."""
 
     inputs: tuple[Input, ...] = ()
+    empty: object = None
+    """The result where no event of a group has a value."""
 
     @abstractmethod
     def describe(self) -> str:
@@ -136,12 +138,10 @@ class Itemised(Aggregate):
 
     @abstractmethod
     def finish(self, rows: ItemRows) -> pl.Series:
-        """One result per key that has rows. A key without rows gets `empty`."""
+        """One result per key that has rows. A key of which no event had an item gets `empty`."""
 
     dtype: pl.DataType
     """Of the result."""
-    empty: object = None
-    """The result for a key of which no event had an item."""
 
 
 def unique_inputs(aggregates: Sequence[Aggregate]) -> list[Input]:

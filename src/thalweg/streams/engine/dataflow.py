@@ -141,7 +141,7 @@ class Dataflow:
                 continue
             stage.emitted += len(batch)
             stage.operator.account.emitted = stage.emitted
-            if batch.port == LATE:
+            if batch.port == LATE and stage.operator.late_letters:
                 self.outputs.late(stage.operator.id, stage.topics, batch.frame)
             for reader, port in stage.readers.get(batch.port, ()):
                 self._run(reader, batch, port)

@@ -79,7 +79,7 @@ class AlignedWindowOperator(WindowOperator):
         if late.height:
             frame = frame.filter(on_time)
         if self._overlapping:
-            open_end = pl.max_horizontal(FIRST, self._first_end(pl.col(EFFECTIVE)))
+            open_end = pl.max_horizontal(FIRST, self.window.first_end_of(pl.col(EFFECTIVE)))
             frame = frame.with_columns(open_end.alias(FIRST))
         return frame, late if late.height else None
 
@@ -94,19 +94,11 @@ class AlignedWindowOperator(WindowOperator):
             ahead: pl.Expr = pl.lit(window.slide, dtype=pl.Int64)
             if window.remainder:
                 ahead = pl.when(time - start < window.remainder).then(window.remainder).otherwise(ahead)
-            end, first = start + ahead, self._first_end(time)
+            end, first = start + ahead, self.window.first_end_of(time)
         return [end.alias(SLICE), first.alias(FIRST)] if self._overlapping else [end.alias(SLICE)]
 
-    def _first_end(self, time: pl.Expr) -> pl.Expr:
-        """As `AlignedWindow.first_end`."""
-        window = self.window
-        shift = window.offset + window.size
-        return (time - shift) // window.slide * window.slide + (shift + window.slide)
-
     def _last_end(self) -> pl.Expr:
-        """As `AlignedWindow.last_end`, of the event time."""
-        window, time = self.window, pl.col(TIMESTAMP)
-        return (time - window.offset) // window.slide * window.slide + (window.offset + window.size)
+        return self.window.last_end_of(pl.col(TIMESTAMP))
 
     def _absorb(self, events: pl.DataFrame) -> None:
         self.account.absorbed += events.height

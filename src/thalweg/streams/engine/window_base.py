@@ -59,8 +59,14 @@ class WindowOperator(Operator):
         self.plan = plan
         self.time = time
         self.idle_flag = idle_flag
+        self.drops_late = False
         self.closed = MIN_TIME
         self._saved = dict.fromkeys(_COUNTS, 0)
+
+    def route_late(self, on_late: str | None) -> None:
+        """What becomes of rows that are too late: "dead-letter", "side", "drop"; None: as the app says."""
+        self.drops_late = on_late == "drop"
+        self.late_letters = on_late != "side"
 
     def timed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with `__ts` and `__wm` by the operator's own time.
@@ -89,6 +95,8 @@ class WindowOperator(Operator):
 
     def late_batch(self, rows: pl.DataFrame, end: pl.Expr, columns: Iterable[str]) -> Batch:
         """Rows for the late port: as they came, with the end of their last window and how late they were."""
+        if self.drops_late:
+            return Batch(rows.clear(), LATE)
         lateness = (pl.col(EFFECTIVE) - end).alias(LATENESS)
         kept = [name for name in columns if not name.startswith(COMPUTED)]
         return Batch(rows.select(*kept, end.alias(LATE_WINDOW_END), lateness), LATE)

@@ -18,6 +18,7 @@ import polars as pl
 
 from thalweg.streams.aggregate import AggregatePlan, Table
 from thalweg.streams.aggregate import warm_up as warm_up_sums
+from thalweg.streams.aggregate.plan import ITEM
 from thalweg.streams.batch import KEY_GROUP, TIMESTAMP
 from thalweg.streams.engine.window_base import EFFECTIVE, WindowOperator
 from thalweg.streams.operator import State, StateDelta
@@ -31,6 +32,8 @@ SESSION = "__session"
 """A window's serial number, unique within its key."""
 GONE = "__gone"
 START, LAST = "__start", "__last"
+FACT = "__fact"
+"""What the names of columns begin with that a subclass saves of each window."""
 
 _SESSIONS = "sessions"
 _TURN = "__turn"
@@ -67,12 +70,16 @@ class SlotWindowOperator(WindowOperator):
         if not frame.height:
             return pl.Series([], dtype=pl.Boolean)
         times, watermarks = contiguous(frame[TIMESTAMP]), contiguous(frame[EFFECTIVE])
-        given = self.index.assign(frame.select(self.keys), times, watermarks)
+        given = self.index.assign(self.index_keys(frame), times, watermarks)
         self._reserve()
         taken = given.slots >= 0
         if taken.any():
             self._absorb(frame.with_columns(pl.Series(SLOT, given.slots)), np.unique(given.slots[taken]), given)
         return pl.Series(~taken)
+
+    def index_keys(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """What tells windows apart in the index."""
+        return rows.select(self.keys)
 
     def _absorb(self, frame: pl.DataFrame, touched: Slots, given: Assignment) -> None:
         events = frame.filter(pl.col(SLOT) >= 0) if given.slots.min() < 0 else frame
@@ -136,8 +143,9 @@ class SlotWindowOperator(WindowOperator):
             labels = self.labelled(slots, gone=False)
             for table, store in zip(self.plan.tables, self.stores, strict=True):
                 rows = store.read(slots)
-                if rows is not None:
-                    puts.append((self._name(table), self._grouped(labels.join(rows, on=SLOT).drop(SLOT))))
+                # A window without rows is saved too: it exists, and what was saved of it before is void.
+                held = labels if rows is None else labels.join(rows, on=SLOT, how="left")
+                puts.append((self._name(table), self._grouped(held.drop(SLOT))))
             self._durable[slots] = True
         self._changed, self._gone = [], []
         return self.combine([StateDelta(puts=puts), *self.other_state(full)], full=full)
@@ -165,7 +173,7 @@ class SlotWindowOperator(WindowOperator):
         if windows is not None:
             windows = windows.filter(~pl.col(GONE))
             slots = self.index.restore(
-                windows.select(self.keys), *(contiguous(windows[name]) for name in (START, LAST, SESSION))
+                self.index_keys(windows), *(contiguous(windows[name]) for name in (START, LAST, SESSION))
             )
             self._reserve()
             self._durable[slots] = True
@@ -175,9 +183,9 @@ class SlotWindowOperator(WindowOperator):
             for table, store in zip(self.plan.tables, self.stores, strict=True):
                 rows = _latest(state.get(self._name(table), ()), identity)
                 if rows is not None:
-                    columns = [name for name in rows.columns if name not in (START, LAST, GONE)]
+                    columns = [n for n in rows.columns if n not in (START, LAST, GONE) and not n.startswith(FACT)]
                     rows = rows.select(columns).join(placed.select(*identity, SLOT), on=identity, nulls_equal=True)
-                    store.write(rows.drop(identity))
+                    store.write(_filled(rows.drop(identity), table))
         self.restore_progress(state)
 
     def restored(self, windows: pl.DataFrame) -> None:
@@ -192,6 +200,14 @@ def _latest(frames: Sequence[pl.DataFrame], identity: Sequence[str]) -> pl.DataF
     rows = pl.concat(numbered, how="diagonal_relaxed")
     last = rows.group_by(identity).agg(pl.col(_TURN).max())
     return rows.join(last, on=[*identity, _TURN], how="semi", nulls_equal=True).drop(_TURN)
+
+
+def _filled(rows: pl.DataFrame, table: Table) -> pl.DataFrame:
+    """Without the windows that were saved to say that they hold nothing."""
+    if table.items:
+        return rows.filter(pl.col(ITEM).is_not_null()) if ITEM in rows.columns else rows.clear()
+    parts = [name for name in rows.columns if name != SLOT]
+    return rows.filter(pl.any_horizontal(pl.col(parts).is_not_null())) if parts else rows.clear()
 
 
 def contiguous(series: pl.Series) -> Slots:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -12,7 +13,11 @@ from thalweg.streams.aggregate import Aggregate, AggregatePlan, to_aggregates
 from thalweg.streams.batch import INGESTED, TIMESTAMP, WATERMARK
 from thalweg.streams.operator import Operator, OperatorContext
 from thalweg.streams.plan.node import Mode, Node
+from thalweg.streams.plan.panes import PANE_COLUMNS, Panes
 from thalweg.streams.windows import AlignedWindow, GlobalWindow, SessionWindow, TimeSemantics, Window
+
+if TYPE_CHECKING:
+    from thalweg.streams.engine.window_base import WindowOperator
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +35,8 @@ class WindowAggregateNode(Node):
         keys: the key columns; empty: one group for all.
         aggregates: result name → aggregate, or aggregating expression.
         time_semantics: which time places an event.
-        allowed_lateness: must be 0 for now: late panes come with triggers.
+        panes: the trigger, allowed lateness and so on; None: one row per window, when the watermark passes its end.
+        on_late: what becomes of rows that are too late: "dead-letter", "side" or "drop"; None: as the app says.
         idle_flag: adds the column `idle_closed`; for streams that set `close_idle_after`.
 
     Raises:
@@ -41,7 +47,8 @@ class WindowAggregateNode(Node):
     keys: tuple[str, ...] = field(kw_only=True)
     aggregates: Mapping[str, object] = field(kw_only=True)
     time_semantics: TimeSemantics = field(default=TimeSemantics.EVENT_TIME, kw_only=True)
-    allowed_lateness: int = field(default=0, kw_only=True)
+    panes: Panes | None = field(default=None, kw_only=True)
+    on_late: str | None = field(default=None, kw_only=True)
     idle_flag: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -51,13 +58,23 @@ class WindowAggregateNode(Node):
         both = sorted((set(aggregates) | {"window_start", "window_end"}) & set(self.keys))
         if both:
             raise ConfigurationError(f"{', '.join(both)}: a key column and a result column; rename one of them")
-        if self.allowed_lateness:
-            raise ConfigurationError(
-                f"allowed_lateness={self.allowed_lateness} is not served yet: results would have to change after their"
-                " window has closed; give the stream's watermark more out-of-orderness instead"
-            )
+        if self.on_late not in (None, "dead-letter", "side", "drop"):
+            raise ConfigurationError(f"on_late={self.on_late!r}; use 'dead-letter', 'side' or 'drop'")
+        self._check_panes(aggregates)
         object.__setattr__(self, "aggregates", aggregates)
         object.__setattr__(self, "time_semantics", TimeSemantics(self.time_semantics))
+
+    def _check_panes(self, aggregates: Mapping[str, object]) -> None:
+        if self.panes is None:
+            return
+        taken = sorted(set(PANE_COLUMNS) & {*aggregates, *self.keys})
+        if taken:
+            raise ConfigurationError(f"{', '.join(taken)}: with a trigger the name is that of a result column")
+        if isinstance(self.window, SessionWindow) and self.window.max_length is not None:
+            raise ConfigurationError(
+                "sessions with a max_length take no trigger and no allowed_lateness: their events wait for the"
+                " watermark, in order of time; leave out one of the two"
+            )
 
     @property
     def kind(self) -> str:
@@ -73,7 +90,8 @@ class WindowAggregateNode(Node):
         by = f" by {', '.join(self.keys)}" if self.keys else ""
         time = "" if self.time_semantics is TimeSemantics.EVENT_TIME else f", {self.time_semantics.value}"
         results = ", ".join(f"{name}={aggregate!r}" for name, aggregate in self.aggregates.items())
-        return f"window {self.window.describe()}{by}{time}: {results} (vectorised)"
+        panes = "" if self.panes is None else f", {self.panes.describe()}"
+        return f"window {self.window.describe()}{by}{time}{panes}: {results} (vectorised)"
 
     def output_schema(self, inputs: tuple[pl.Schema | None, ...]) -> pl.Schema | None:
         if not inputs or inputs[0] is None:
@@ -89,12 +107,14 @@ class WindowAggregateNode(Node):
         ends = {} if isinstance(self.window, GlobalWindow) else {"window_start": pl.Int64(), "window_end": pl.Int64()}
         keys = {name: results[name] for name in self.keys}
         flag = {"idle_closed": pl.Boolean()} if self.idle_flag and ends else {}
-        return pl.Schema({**keys, **ends, **{name: results[name] for name in self.aggregates}, **flag})
+        panes = dict(zip(PANE_COLUMNS, _PANE_TYPES, strict=True)) if self.panes else {}
+        return pl.Schema({**keys, **ends, **{name: results[name] for name in self.aggregates}, **panes, **flag})
 
     def mode(self, inputs: tuple[Mode, ...]) -> Mode:
         if inputs and inputs[0] is Mode.CHANGELOG:
             raise ConfigurationError("window: its input is a changelog; windows take appends only")
-        return Mode.CHANGELOG if isinstance(self.window, GlobalWindow) else Mode.APPEND
+        changes = isinstance(self.window, GlobalWindow) if self.panes is None else self.panes.changes
+        return Mode.CHANGELOG if changes else Mode.APPEND
 
     def required_columns(self, wanted: frozenset[str] | None) -> frozenset[str] | None:
         times = {INGESTED} if self.time_semantics is TimeSemantics.INGESTION_TIME else {TIMESTAMP, WATERMARK}
@@ -108,6 +128,11 @@ class WindowAggregateNode(Node):
         return True
 
     def build(self, context: OperatorContext) -> Operator:
+        operator = self._triggered(context, self.panes) if self.panes else self._plain(context)
+        operator.route_late(self.on_late)
+        return operator
+
+    def _plain(self, context: OperatorContext) -> WindowOperator:
         if isinstance(self.window, AlignedWindow):
             from thalweg.streams.engine.window_aligned import AlignedWindowOperator
 
@@ -123,3 +148,19 @@ class WindowAggregateNode(Node):
         from thalweg.streams.engine.window_global import GlobalWindowOperator
 
         return GlobalWindowOperator(context.operator_id, self.keys, self.plan, self.time_semantics)
+
+    def _triggered(self, context: OperatorContext, panes: Panes) -> WindowOperator:
+        from thalweg.streams.engine import window_triggered_kinds as kinds
+
+        rest = (self.keys, self.plan, self.time_semantics, panes)
+        if isinstance(self.window, SessionWindow):
+            return kinds.TriggeredSessionOperator(
+                context.operator_id, self.window, *rest, idle_flag=self.idle_flag and panes.bounded
+            )
+        assert isinstance(self.window, AlignedWindow | GlobalWindow)
+        return kinds.TriggeredAlignedOperator(
+            context.operator_id, self.window, *rest, idle_flag=self.idle_flag and panes.bounded
+        )
+
+
+_PANE_TYPES = (pl.Int64(), pl.Int64(), pl.String(), pl.Boolean())

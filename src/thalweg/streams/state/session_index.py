@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,24 @@ class Assignment:
     gone: Int64s
     """Sessions that were merged into others, `into[i]` for `gone[i]`. They stay readable until `release`."""
     into: Int64s
+
+
+class SessionArrays(NamedTuple):
+    """The index as kernels take it: see `_sessions`."""
+
+    first: Any
+    second: Any
+    head: Int64s
+    key_first: Any
+    key_second: Any
+    start: Int64s
+    last: Int64s
+    following: Int64s
+    target: Int64s
+    serial: Int64s
+    free: Int64s
+    control: Int64s
+    gap: int
 
 
 class SessionIndex:
@@ -74,7 +92,7 @@ class SessionIndex:
 
     def assign(self, keys: pl.DataFrame, times: Int64s, watermarks: Int64s) -> Assignment:
         """Puts events, in order of arrival, into sessions: see `_sessions.assign` for the rule."""
-        self._make_room(len(times))
+        self.make_room(len(times))
         slots, created = np.empty(len(times), dtype=np.int64), np.empty(len(times), dtype=np.int64)
         gone = np.empty(int(self._control[0]) + len(times), dtype=np.int64)
         first, second = identities(keys, len(times))
@@ -84,17 +102,32 @@ class SessionIndex:
             *(first, second, times, watermarks, self.gap, self.longest, slots, created, gone),
         )
         gone = gone[:merged].copy()
-        into = self._target[gone]
-        while merged and (self._target[into] >= 0).any():
-            into = np.where(self._target[into] >= 0, self._target[into], into)
-        created = created[:begun].copy()
-        fresh = np.unique(slots[slots >= 0])
-        self._schedule(fresh[~np.isin(fresh, self._scheduled(fresh))])
-        return Assignment(slots, created, gone, into)
+        self.schedule_new(np.unique(slots))
+        return Assignment(slots, created[:begun].copy(), gone, self.merged_into(gone))
 
-    def _scheduled(self, slots: Int64s) -> Int64s:
-        scheduled: Int64s = slots[self._due_serial[slots] == self.serial[slots]]
-        return scheduled
+    def arrays(self) -> SessionArrays:
+        """For a kernel that puts events into sessions itself; `make_room` before, `schedule_new` after it."""
+        return SessionArrays(
+            *(self._first, self._second, self._head, self._key_first, self._key_second, self.start, self.last),
+            *(self._following, self._target, self.serial, self._free, self._control, self.gap),
+        )
+
+    @property
+    def used(self) -> int:
+        """How many slots have ever been used."""
+        return int(self._control[0])
+
+    def merged_into(self, gone: Int64s) -> Int64s:
+        """The session that each of these, which were merged away, is part of now."""
+        into: Int64s = self._target[gone]
+        while len(into) and (self._target[into] >= 0).any():
+            into = np.where(self._target[into] >= 0, self._target[into], into)
+        return into
+
+    def schedule_new(self, slots: Int64s) -> None:
+        """Sees to it that these sessions (negative numbers: none) come up in `due`."""
+        slots = slots[slots >= 0]
+        self._schedule(slots[self._due_serial[slots] != self.serial[slots]])
 
     def _schedule(self, slots: Int64s) -> None:
         if not len(slots):
@@ -145,7 +178,7 @@ class SessionIndex:
 
     def restore(self, keys: pl.DataFrame, start: Int64s, last: Int64s, serial: Int64s) -> Int64s:
         """Adds open sessions as they were saved; returns their slots. Called before the first event."""
-        self._make_room(len(start))
+        self.make_room(len(start))
         used = int(self._control[0])
         slots = np.arange(used, used + len(start), dtype=np.int64)
         self._key_first[slots], self._key_second[slots] = identities(keys, len(start))
@@ -160,7 +193,7 @@ class SessionIndex:
         self._schedule(slots)
         return slots
 
-    def _make_room(self, events: int) -> None:
+    def make_room(self, events: int) -> None:
         """Room for as many new sessions and keys as there are events."""
         needed = int(self._control[0] - self._control[1]) + events
         if needed > self.capacity:
