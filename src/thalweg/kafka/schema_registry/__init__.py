@@ -14,6 +14,8 @@ if TYPE_CHECKING:
         SchemaRegistryError,
         UnknownSchemaError,
     )
+    from thalweg.kafka.schema_registry.json_schema import JsonSchemaFormat
+    from thalweg.kafka.schema_registry.protobuf import ProtobufFormat
     from thalweg.kafka.schema_registry.schema import Compatibility, Reference, RegisteredSchema, Schema, SchemaType
 
 _HOMES = {
@@ -21,6 +23,8 @@ _HOMES = {
     "Compatibility": "schema",
     "CompatibilityCheck": "client",
     "IncompatibleSchemaError": "errors",
+    "JsonSchemaFormat": "json_schema",
+    "ProtobufFormat": "protobuf",
     "Reference": "schema",
     "RegisteredSchema": "schema",
     "RegistryUnavailableError": "errors",
@@ -36,6 +40,8 @@ __all__ = [
     "Compatibility",
     "CompatibilityCheck",
     "IncompatibleSchemaError",
+    "JsonSchemaFormat",
+    "ProtobufFormat",
     "Reference",
     "RegisteredSchema",
     "RegistryUnavailableError",

@@ -242,6 +242,12 @@ class SchemaRegistryClient:
         self._resolve(schema, found)
         return list(found.values())
 
+    def named_references(self, schema: Schema) -> dict[str, str]:
+        """The text of everything that a schema refers to, by the name that it is referred to by."""
+        parts = self.resolve(schema)
+        names = {r.subject: r.name for each in (schema, *(part.schema for part in parts)) for r in each.references}
+        return {names[part.subject]: part.schema.text for part in parts}
+
     def _resolve(self, schema: Schema, found: dict[tuple[str, int], RegisteredSchema]) -> None:
         for reference in schema.references:
             place = reference.subject, reference.version

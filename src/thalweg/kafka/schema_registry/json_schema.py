@@ -1,0 +1,204 @@
+"""JSON by a schema registry: read and written by the columnar JSON kernels, checked against its schema on request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from thalweg.errors import MissingExtraError
+from thalweg.formats.errors import ErrorClass
+from thalweg.formats.json.decoder import JsonDecoder
+from thalweg.formats.json.encoder import JsonEncoder
+from thalweg.kafka.schema_registry.base import RegistryFormat
+from thalweg.kafka.schema_registry.errors import RegistryUnavailableError, SchemaRegistryError, UnknownSchemaError
+from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of, part, with_header
+from thalweg.kafka.schema_registry.json_types import columns_of, json_schema_of
+from thalweg.kafka.schema_registry.schema import Schema, SchemaType
+from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, RawRecords
+
+Problem = Callable[[Any], str | None]
+"""What is wrong with a value, None where nothing is."""
+
+
+@dataclass(frozen=True)
+class JsonSchemaFormat(RegistryFormat):
+    """JSON objects in the registry's wire form; see `RegistryFormat` for the other settings.
+
+    Args:
+        validate: check every record against its schema, in and out (with the package `jsonschema`, a record at a time:
+            some ten thousand a second).
+    """
+
+    validate: bool = False
+
+    name = "json-schema"
+    type = SchemaType.JSON
+
+    def decoder(self, schema: Mapping[str, Any] | None = None, columns: Iterable[str] | None = None) -> Decoder:
+        """A decoder for one stream; the columns are the given ones, else those of the JSON Schema, else inferred."""
+        return RegistryJsonDecoder(self, schema, columns)
+
+    def encoder(self) -> Encoder:
+        """An encoder: one object per row."""
+        return RegistryJsonEncoder(self)
+
+    def columns(self, schema: Schema) -> pl.Schema | None:
+        return columns_of(json.loads(schema.text))
+
+    def record_name(self, schema: Schema) -> str:
+        return str(json.loads(schema.text).get("title", ""))
+
+    def validator(self, schema: Schema) -> Problem:
+        """What checks a value against a schema and those that it refers to.
+
+        Raises:
+            MissingExtraError: `jsonschema` is not installed.
+        """
+        try:
+            import jsonschema
+            import referencing
+            from referencing.jsonschema import DRAFT7
+        except ImportError:
+            raise MissingExtraError("validate=True needs jsonschema: pip install 'thalweg[jsonschema]'") from None
+        wanted = json.loads(schema.text)
+        kind = jsonschema.validators.validator_for(wanted)
+        known: Any = referencing.Registry()
+        for name, text in self.client.named_references(schema).items():
+            resource: Any = referencing.Resource.from_contents(json.loads(text), default_specification=DRAFT7)
+            known = known.with_resource(name, resource)
+        check = kind(wanted, registry=known)
+
+        def problem(value: Any) -> str | None:
+            error = next(check.iter_errors(value), None)
+            return None if error is None else f"{error.json_path}: {error.message}"[:500]
+
+        return problem
+
+
+class RegistryJsonDecoder:
+    """Reads the JSON behind each schema id."""
+
+    def __init__(
+        self, format: JsonSchemaFormat, schema: Mapping[str, Any] | None, columns: Iterable[str] | None
+    ) -> None:
+        self._format = format
+        self._schema = schema
+        self._columns = None if columns is None else frozenset(columns)
+        self._decoders: dict[str, JsonDecoder] = {}
+        self._known: dict[int, Problem | Refusal | None] = {}
+
+    def decode(self, raw: RawRecords) -> Decoded:
+        """Reads every record; what can't be read is in `errors`, by row.
+
+        Raises:
+            RegistryUnavailableError: a schema is needed that was not read before.
+        """
+        decoder = self._decoder(self._format.topic or raw.topic)
+
+        def decode_part(schema_id: int, some: RawRecords) -> Decoded | Refusal:
+            check = self._check(schema_id)
+            if isinstance(check, Refusal):
+                return check
+            rows = np.arange(len(some))
+            invalid = {} if check is None else _invalid(some, check)
+            keep = np.array([row not in invalid for row in rows], bool) if invalid else np.ones(len(rows), bool)
+            decoded = decoder.decode(part(some, rows[keep], HEADER))
+            return _renumbered(decoded, rows[keep], invalid) if invalid else decoded
+
+        return decode_by_id(raw, decode_part)
+
+    def _decoder(self, topic: str) -> JsonDecoder:
+        if topic not in self._decoders:
+            schema = self._schema
+            if schema is None:
+                schema = self._format.stream_schema(topic)
+            columns = self._columns
+            if schema is not None and columns is not None:
+                columns = columns & frozenset(schema)
+            self._decoders[topic] = JsonDecoder(schema, columns)
+        return self._decoders[topic]
+
+    def _check(self, schema_id: int) -> Problem | Refusal | None:
+        if schema_id not in self._known:
+            found = self._resolve(schema_id)
+            if isinstance(found, Refusal) and found.error_class is ErrorClass.UNKNOWN_SCHEMA:
+                return found  # it may be registered later
+            self._known[schema_id] = found
+        return self._known[schema_id]
+
+    def _resolve(self, schema_id: int) -> Problem | Refusal | None:
+        try:
+            schema = self._format.client.schema(schema_id)
+            if schema.type is not SchemaType.JSON:
+                text = f"schema id {schema_id} is {schema.type}, not JSON Schema"
+                return Refusal(ErrorClass.INCOMPATIBLE_SCHEMA, text)
+            return self._format.validator(schema) if self._format.validate else None
+        except RegistryUnavailableError:
+            raise
+        except UnknownSchemaError as error:
+            return Refusal(ErrorClass.UNKNOWN_SCHEMA, f"schema id {schema_id}: {error}")
+        except SchemaRegistryError as error:
+            return Refusal(ErrorClass.INCOMPATIBLE_SCHEMA, f"schema id {schema_id}: {error}")
+
+
+def _invalid(raw: RawRecords, check: Problem) -> dict[int, str]:
+    """The records that their schema does not accept; what is no JSON is left to the decoder to refuse."""
+    found: dict[int, str] = {}
+    for row in range(len(raw)):
+        try:
+            value = json.loads((raw.value(row) or b"")[HEADER:])
+        except ValueError:
+            continue
+        problem = check(value)
+        if problem is not None:
+            found[row] = problem
+    return found
+
+
+def _renumbered(decoded: Decoded, rows: Any, invalid: dict[int, str]) -> Decoded:
+    errors = [DecodeError(row, str(ErrorClass.INVALID_VALUE), text) for row, text in invalid.items()]
+    errors += [DecodeError(int(rows[e.row]), e.error_class, e.message) for e in decoded.errors]
+    kept = rows if decoded.rows is None else rows[decoded.rows]
+    return Decoded(decoded.frame, kept, sorted(errors, key=lambda error: error.row))
+
+
+class RegistryJsonEncoder:
+    """Writes rows as JSON by the given schema, the subject's latest, or one made from the columns."""
+
+    def __init__(self, format: JsonSchemaFormat) -> None:
+        self._format = format
+        self._json = JsonEncoder()
+        self._ready: dict[tuple[tuple[str, pl.DataType], ...], tuple[bytes, Problem | None]] = {}
+
+    def encode(self, frame: pl.DataFrame) -> EncodedRecords:
+        """One payload per row.
+
+        Raises:
+            IncompatibleSchemaError: the subject does not take the schema.
+            SchemaRegistryError: with `validate`, a row that the schema does not accept.
+        """
+        shape = tuple(frame.schema.items())
+        if shape not in self._ready:
+            self._ready[shape] = self._open(frame)
+        header, check = self._ready[shape]
+        encoded = self._json.encode(frame)
+        if check is not None:
+            _refuse_invalid(encoded, check)
+        return with_header(encoded, header)
+
+    def _open(self, frame: pl.DataFrame) -> tuple[bytes, Problem | None]:
+        inferred = Schema(json.dumps(json_schema_of(frame.schema, self._format.topic or "Event")), SchemaType.JSON)
+        found = self._format.writer_schema(inferred)
+        return header_of(found.id), self._format.validator(found.schema) if self._format.validate else None
+
+
+def _refuse_invalid(encoded: EncodedRecords, check: Problem) -> None:
+    for row in range(len(encoded)):
+        text = check(json.loads(encoded.data[encoded.offsets[row] : encoded.offsets[row + 1]].tobytes()))
+        if text is not None:
+            raise SchemaRegistryError(f"row {row} is not what its JSON Schema accepts: {text}")

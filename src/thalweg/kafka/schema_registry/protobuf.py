@@ -1,0 +1,226 @@
+"""Protobuf by a schema registry: messages to columns and back, a record at a time by Google's own library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from thalweg.errors import ConfigurationError
+from thalweg.formats.avro.decoder import Cast
+from thalweg.formats.errors import ErrorClass
+from thalweg.kafka.schema_registry.base import RegistryFormat
+from thalweg.kafka.schema_registry.errors import RegistryUnavailableError, SchemaRegistryError, UnknownSchemaError
+from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of
+from thalweg.kafka.schema_registry.protobuf_types import (
+    Messages,
+    columns_of,
+    compile_messages,
+    message_at,
+    read_index,
+    row_of,
+    set_row,
+    write_index,
+)
+from thalweg.kafka.schema_registry.schema import Schema, SchemaType
+from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, RawRecords
+
+
+@dataclass(frozen=True)
+class ProtobufFormat(RegistryFormat):
+    """Protobuf messages in the registry's wire form; see `RegistryFormat` for the other settings.
+
+    Needs `pip install 'thalweg[protobuf]'` (the compiler of `.proto` text and Google's runtime).
+
+    Args:
+        message: which message of the schema to write, and to read; None: its first one.
+    """
+
+    message: str | None = None
+
+    name = "protobuf"
+    type = SchemaType.PROTOBUF
+
+    def decoder(self, schema: Mapping[str, Any] | None = None, columns: Iterable[str] | None = None) -> Decoder:
+        """A decoder for one stream: the columns are the message's fields."""
+        return RegistryProtobufDecoder(self, schema, columns)
+
+    def encoder(self) -> Encoder:
+        """An encoder: one message per row."""
+        return RegistryProtobufEncoder(self)
+
+    def columns(self, schema: Schema) -> pl.Schema | None:
+        return columns_of(self.message_of(self.compiled(schema)))
+
+    def record_name(self, schema: Schema) -> str:
+        return str(self.message_of(self.compiled(schema)).full_name)
+
+    def compiled(self, schema: Schema) -> Messages:
+        """The messages of a schema, with those of the files that it imports.
+
+        Raises:
+            SchemaRegistryError: the schema is of another language, or not valid.
+        """
+        if schema.type is not SchemaType.PROTOBUF:
+            raise SchemaRegistryError(f"the schema is {schema.type}, not Protobuf")
+        return compile_messages(schema.text, self.client.named_references(schema))
+
+    def message_of(self, messages: Messages) -> Any:
+        """The descriptor of the wanted message.
+
+        Raises:
+            ConfigurationError: the schema has no message of that name.
+        """
+        if self.message is None:
+            return message_at(messages, (0,))
+        for name in (self.message, f"{messages.file.package}.{self.message}"):
+            if name in messages.by_name:
+                return messages.by_name[name]
+        raise ConfigurationError(f"there is no message {self.message!r}; the schema has {', '.join(messages.by_name)}")
+
+
+class RegistryProtobufDecoder:
+    """Reads messages by the reader's type: fields that it lacks are dropped, fields that the writer lacks are unset."""
+
+    def __init__(self, format: ProtobufFormat, schema: Mapping[str, Any] | None, columns: Iterable[str] | None) -> None:
+        self._format = format
+        self._cast = None if schema is None else Cast(schema, columns)
+        self._columns = None if columns is None else frozenset(columns)
+        self._readers: dict[str, _Reader] = {}
+
+    def decode(self, raw: RawRecords) -> Decoded:
+        """Reads every record; what can't be read is in `errors`, by row.
+
+        Raises:
+            RegistryUnavailableError: a schema is needed that was not read before.
+        """
+        topic = self._format.topic or raw.topic
+        if topic not in self._readers:
+            wanted = self._columns if self._cast is None else self._cast.columns
+            self._readers[topic] = _Reader(self._format.for_topic(topic), wanted)
+        decoded = self._readers[topic].decode(raw)
+        return decoded if self._cast is None else self._cast.apply(decoded)
+
+
+class _Reader:
+    def __init__(self, format: ProtobufFormat, columns: frozenset[str] | None) -> None:
+        self._format = format
+        self._columns = columns
+        self._type: Any = None
+        self._writers: dict[int, Messages | Refusal] = {}
+
+    def decode(self, raw: RawRecords) -> Decoded:
+        return decode_by_id(raw, self._part)
+
+    def _part(self, schema_id: int, raw: RawRecords) -> Decoded | Refusal:
+        writer = self._writers.get(schema_id)
+        if writer is None:
+            writer = self._resolve(schema_id)
+            if not (isinstance(writer, Refusal) and writer.error_class is ErrorClass.UNKNOWN_SCHEMA):
+                self._writers[schema_id] = writer
+        if isinstance(writer, Refusal):
+            return writer
+        return self._read(raw, writer)
+
+    def _resolve(self, schema_id: int) -> Messages | Refusal:
+        try:
+            return self._format.compiled(self._format.client.schema(schema_id))
+        except RegistryUnavailableError:
+            raise
+        except UnknownSchemaError as error:
+            return Refusal(ErrorClass.UNKNOWN_SCHEMA, f"schema id {schema_id}: {error}")
+        except SchemaRegistryError as error:
+            return Refusal(ErrorClass.INCOMPATIBLE_SCHEMA, f"schema id {schema_id}: {error}")
+
+    def _reader(self, writer: Messages) -> Any:
+        if self._type is None:
+            found = self._format.reader_schema()
+            self._type = self._format.message_of(writer if found is None else self._format.compiled(found))
+        return self._type
+
+    def _read(self, raw: RawRecords, writer: Messages) -> Decoded:
+        descriptor = self._reader(writer)
+        schema = columns_of(descriptor)
+        if self._columns is not None:
+            schema = pl.Schema({name: dtype for name, dtype in schema.items() if name in self._columns})
+        rows: list[int] = []
+        found: list[dict[str, Any]] = []
+        errors: list[DecodeError] = []
+        for row in range(len(raw)):
+            try:
+                found.append(self._message(raw.value(row) or b"", writer, descriptor, schema))
+                rows.append(row)
+            except _Unreadable as problem:
+                errors.append(DecodeError(row, str(problem.error_class), str(problem)))
+        columns = [pl.Series(name, [each[name] for each in found], dtype=dtype) for name, dtype in schema.items()]
+        frame = pl.DataFrame(columns) if columns else pl.DataFrame(height=len(rows))
+        return Decoded(frame, np.array(rows, np.int64) if errors else None, errors)
+
+    def _message(self, payload: bytes, writer: Messages, descriptor: Any, schema: pl.Schema) -> dict[str, Any]:
+        from google.protobuf.message import DecodeError as Damaged
+        from google.protobuf.message_factory import GetMessageClass
+
+        try:
+            index, place = read_index(payload, HEADER)
+            written = message_at(writer, index)
+        except (ValueError, IndexError) as error:
+            raise _Unreadable(ErrorClass.BAD_PROTOBUF, f"which message: {error}") from None
+        if written.full_name != descriptor.full_name:
+            text = f"a {written.full_name}, where {descriptor.full_name} is read"
+            raise _Unreadable(ErrorClass.INCOMPATIBLE_SCHEMA, text)
+        message = GetMessageClass(descriptor)()
+        try:
+            message.ParseFromString(payload[place:])
+        except Damaged as error:
+            raise _Unreadable(ErrorClass.BAD_PROTOBUF, str(error)) from None
+        return row_of(message, schema)
+
+
+class _Unreadable(Exception):
+    def __init__(self, error_class: ErrorClass, message: str) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+
+
+class RegistryProtobufEncoder:
+    """Writes rows as messages of the given schema, or of the subject's latest."""
+
+    def __init__(self, format: ProtobufFormat) -> None:
+        self._format = format
+        self._ready: tuple[bytes, Any] | None = None
+
+    def encode(self, frame: pl.DataFrame) -> EncodedRecords:
+        """One payload per row; null leaves a field unset, a column that the message lacks is left out.
+
+        Raises:
+            ConfigurationError: no schema to write by, or a value that its field can't hold.
+            IncompatibleSchemaError: the subject does not take the schema.
+        """
+        from google.protobuf.message_factory import GetMessageClass
+
+        if self._ready is None:
+            self._ready = self._open()
+        header, descriptor = self._ready
+        make = GetMessageClass(descriptor)
+        payloads = []
+        for number, row in enumerate(frame.iter_rows(named=True)):
+            message = make()
+            try:
+                set_row(message, row)
+            except (TypeError, ValueError) as error:
+                raise ConfigurationError(f"row {number} is no {descriptor.full_name}: {error}") from error
+            payloads.append(header + message.SerializeToString(deterministic=True))
+        offsets = np.zeros(len(payloads) + 1, np.int64)
+        np.cumsum([len(payload) for payload in payloads], out=offsets[1:])
+        return EncodedRecords(np.frombuffer(b"".join(payloads), np.uint8), offsets)
+
+    def _open(self) -> tuple[bytes, Any]:
+        given = self._format.given_schema()
+        if given is None and not self._format.use_latest:
+            raise ConfigurationError("protobuf: give schema= (the text of a .proto file), or use_latest=True")
+        found = self._format.writer_schema(given or Schema("", SchemaType.PROTOBUF))
+        descriptor = self._format.message_of(self._format.compiled(found.schema))
+        return header_of(found.id) + write_index(descriptor), descriptor
