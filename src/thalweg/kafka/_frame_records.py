@@ -62,7 +62,7 @@ class FrameLayout:
         """
         frame = as_frame(data)
         self._check(frame)
-        made = open_format(self.format) if isinstance(self.format, str) else self.format
+        made = open_format(self.format, topic)
         body = frame.select(self.columns if self.columns is not None else self._payload_columns(frame))
         if not body.width:
             raise ConfigurationError("the frame has no columns to make values of")
