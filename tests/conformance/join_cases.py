@@ -226,7 +226,17 @@ def _drivers_and_pickups(case: Case, run: JoinRun) -> Plan:
     return joined, ["window_start", "drivers", "pickups"]
 
 
+def _left_join_of_counts(case: Case, run: JoinRun) -> Plan:
+    few = run.streams["impulse"].filter(col("counter") < 3)
+    counts = few.key_by(counter_mod_2=col("counter") % 2).aggregate(right_count=count())
+    joined = few.select("counter").join(
+        counts.with_columns(n=col("right_count")), on={"counter": "n"}, how=case["join"]["kind"]
+    )
+    return joined, ["counter", "counter_mod_2", "right_count"]
+
+
 PLANS: dict[str, Callable[[Case, JoinRun], Plan]] = {
+    "arroyo_updating_left_join": _left_join_of_counts,
     "arroyo_windowed_inner_join": _drivers_and_pickups,
     "arroyo_windowed_outer_join": _drivers_and_pickups,
 }

@@ -305,7 +305,6 @@ NOT_YET = {
     "arroyo_every_aggregate": "correlation, regression and bitwise aggregates",
     "arroyo_most_active_driver_last_hour": "top n per window",
     "arroyo_most_active_driver_last_hour_unaligned": "top n per window",
-    "arroyo_updating_left_join": "updating joins",
     "rw_eowc_ranks_with_ties": "ranks",
     "rw_session_per_row": "sessions as a changelog",
 }

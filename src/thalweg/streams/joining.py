@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
+from thalweg.streams.plan.functions import compile_for
 from thalweg.streams.plan.in_order import InOrderNode
 from thalweg.streams.plan.join import AsOfJoinNode, Interval, IntervalJoinNode, JoinNode, WindowJoinNode
 from thalweg.streams.plan.join_columns import How, On, how_of, key_pairs
+from thalweg.streams.plan.join_updating import UpdatingJoinNode, whole_rows
+from thalweg.streams.plan.node import Mode
 from thalweg.streams.windows import AlignedWindow, Window
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ class Joining:
         within: Interval | None = None,
         as_of: bool = False,
         tolerance: Duration | None = None,
+        where: Any = None,
+        ttl: Duration | None = None,
         allowed_lateness: Duration | None = None,
         suffix: str = "_right",
     ) -> DataStream:
@@ -38,6 +43,10 @@ class Joining:
         | `window` | in the same window | when the window closes |
         | `within` | whose times are so far apart | as soon as both are there |
         | `as_of` | the right row being the newest that is not after the left one | when the watermark has passed |
+        | none of them | whenever they came ("updating") | at once, and taken back when a row changes |
+
+        An updating join appends where both streams do and it is inner or semi; else its result is a changelog of
+        inserts and deletes of whole rows.
 
         Null equals nothing: a row with a null in its key has no partner.
 
@@ -49,6 +58,8 @@ class Joining:
             within: the bounds of left time - right time.
             as_of: the right side says what holds from its time on ("versions").
             tolerance: for `as_of`: how old the right row may be.
+            where: for inner updating joins: what pairs must fulfil besides, an expression over the joined columns.
+            ttl: for updating joins: how long rows are kept, by event time; without it for ever.
             allowed_lateness: how far a row may be behind its watermark (results of windows and as-of joins wait as
                 long); without it: a window's end, the end of the interval, nothing.
             suffix: appended to the name of a right column that the left side has too.
@@ -71,8 +82,10 @@ class Joining:
         left = cast("DataStream", self)
         left._same_app((other,), "join")
         kinds = [name for name, given in (("window", window), ("within", within), ("as_of", as_of)) if given]
-        if len(kinds) != 1:
-            raise ConfigurationError(f"join: give one of window, within or as_of; got {' and '.join(kinds) or 'none'}")
+        if len(kinds) > 1:
+            raise ConfigurationError(f"join: give one of window, within and as_of, not {' and '.join(kinds)}")
+        if kinds and (where is not None or ttl is not None):
+            raise ConfigurationError(f"join: where and ttl belong to joins without {kinds[0]}; filter the result")
         if tolerance is not None and not as_of:
             raise ConfigurationError("join: tolerance belongs to as_of")
         lateness = None if allowed_lateness is None else milliseconds(allowed_lateness, name="allowed_lateness")
@@ -88,9 +101,14 @@ class Joining:
             return _joined(
                 left, other, IntervalJoinNode, how=how_of(how, "join"), within=within, lateness=lateness, **fields
             )
-        kind = how_of(how, "as-of join", (How.INNER, How.LEFT, How.SEMI, How.ANTI))
-        age = None if tolerance is None else milliseconds(tolerance, name="tolerance")
-        return _joined(left, other, AsOfJoinNode, how=kind, tolerance=age, lateness=lateness or 0, **fields)
+        if as_of:
+            kind = how_of(how, "as-of join", (How.INNER, How.LEFT, How.SEMI, How.ANTI))
+            age = None if tolerance is None else milliseconds(tolerance, name="tolerance")
+            return _joined(left, other, AsOfJoinNode, how=kind, tolerance=age, lateness=lateness or 0, **fields)
+        if lateness is not None:
+            raise ConfigurationError("join: without window, within or as_of no row is late; leave allowed_lateness out")
+        life = None if ttl is None else milliseconds(ttl, name="ttl", minimum=1)
+        return _updating(left, other, how_of(how, "join"), where, ttl=life, **fields)
 
     def in_order(self) -> DataStream:
         """Brings events into the order of their times: each is passed on once the watermark is past its time.
@@ -111,3 +129,23 @@ class Joining:
 def _joined(left: DataStream, right: DataStream, node_type: type[JoinNode], **fields: Any) -> DataStream:
     inputs, ports = (left._node, right._node), (left._port, right._port)
     return left._add(node_type(inputs=inputs, input_ports=ports, **fields), (left, right))
+
+
+def _updating(left: DataStream, right: DataStream, how: How, where: Any, **fields: Any) -> DataStream:
+    """A join without bounds in time; `where` is compiled over the columns of the join without it."""
+    sides = (left, right)
+    kinds: dict[str, Any] = {
+        "left_keys": None if left.mode is Mode.APPEND else left.key_columns,
+        "right_keys": None if right.mode is Mode.APPEND else right.key_columns,
+        "whole": tuple(side.mode is Mode.CHANGELOG and whole_rows(side._node) for side in sides),
+    }
+    if where is None:
+        return _joined(left, right, UpdatingJoinNode, how=how, **kinds, **fields)
+    if how is not How.INNER:
+        raise ConfigurationError(f"join: where goes with how='inner' only, not {how.value!r}")
+    plain = UpdatingJoinNode(how=how, inputs=tuple(side._node for side in sides), **kinds, **fields)
+    schema = plain.output_schema((left.schema, right.schema))
+    compiled = compile_for(where, "predicate", schema, "join, where")
+    if not compiled.vectorised:
+        raise ConfigurationError(f"join: where must be an expression: {compiled.reason}")
+    return _joined(left, right, UpdatingJoinNode, how=how, where=compiled, **kinds, **fields)

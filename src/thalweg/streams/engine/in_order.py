@@ -12,17 +12,16 @@ import numpy as np
 import polars as pl
 
 from thalweg.streams.batch import TIMESTAMP, WATERMARK, Batch, Watermark
-from thalweg.streams.engine.join_base import JoinOperator
+from thalweg.streams.engine.join_base import TimedOperator
 from thalweg.streams.operator import Memory, State, StateDelta
-from thalweg.streams.plan.join_columns import JoinColumns
 from thalweg.streams.state.keyed_rows import KeyedRows, warm_up
 
 
-class InOrder(JoinOperator):
+class InOrder(TimedOperator):
     """Passes each event on, unchanged, once the watermark is past its time; of equal times the first to come first."""
 
-    def __init__(self, operator_id: str, keys: Sequence[str], columns: JoinColumns) -> None:
-        super().__init__(operator_id, columns, 0)
+    def __init__(self, operator_id: str, keys: Sequence[str]) -> None:
+        super().__init__(operator_id)
         self.waiting = KeyedRows("waiting", keys, bucket=100)
 
     def warm_up(self) -> None:

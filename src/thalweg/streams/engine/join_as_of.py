@@ -16,11 +16,11 @@ from thalweg.streams.batch import CHANGE, TIMESTAMP, Batch, Watermark
 from thalweg.streams.engine.join_base import LEFT, RIGHT, JoinOperator
 from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.plan.join_columns import How, JoinColumns
-from thalweg.streams.state.keyed_rows import EARLIEST, Int64s, KeyedRows, warm_up
+from thalweg.streams.state.keyed_rows import LABELS, KeyedRows, warm_up
+from thalweg.streams.state.row_lists import EARLIEST, Int64s
 from thalweg.streams.state.time_buckets import TimeBuckets
 
 _STEP = 100
-_LABELS = ["__row", "__time", "__matched"]
 
 
 class AsOfJoin(JoinOperator):
@@ -109,4 +109,4 @@ class AsOfJoin(JoinOperator):
         self.right.restore(state, after=EARLIEST - 1 if self.tolerance is None else passed - self.tolerance - 1)
         for port, side in ((LEFT, self.left), (RIGHT, self.right)):
             for frame in state.get(side.name, ())[:1]:
-                self.columns.see(frame.drop(_LABELS, strict=False), right=port == RIGHT)
+                self.columns.see(frame.drop(LABELS, strict=False), right=port == RIGHT)

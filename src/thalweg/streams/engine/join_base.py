@@ -34,8 +34,8 @@ _ORIGIN = (INGESTED, PARTITION, OFFSET, SOURCE)
 """Reserved columns that are not kept in state."""
 
 
-class JoinOperator(Operator):
-    """The base of joins by event time.
+class TimedOperator(Operator):
+    """The base of operators that hold rows and judge them by event time.
 
     A row is judged by its own partition's watermark, or by the operator's (`closed`) where an idle input let that run
     ahead, as in windows: so who is late, and what is joined, depends neither on batches nor on how the inputs mix.
@@ -44,18 +44,11 @@ class JoinOperator(Operator):
         behind: how far the operator's results may lie behind its watermark, ms; readers see a watermark that much less.
     """
 
-    def __init__(self, operator_id: str, columns: JoinColumns, behind: int) -> None:
+    def __init__(self, operator_id: str, behind: int = 0) -> None:
         super().__init__(operator_id)
-        self.columns = columns
         self.behind = behind
         self.closed = MIN_TIME
         self._saved = dict.fromkeys(_COUNTS, 0)
-
-    def received(self, batch: Batch, port: int) -> pl.DataFrame:
-        """Books a batch and takes note of its columns."""
-        self.account.received += len(batch)
-        self.columns.see(batch.frame, right=port == RIGHT)
-        return batch.frame
 
     def kept(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Rows as they go into state."""
@@ -124,3 +117,17 @@ class JoinOperator(Operator):
                 self._saved = {name: row.get(name, 0) for name in _COUNTS}
         for name, count in self._saved.items():
             setattr(self.account, name, count)
+
+
+class JoinOperator(TimedOperator):
+    """The base of joins of two streams."""
+
+    def __init__(self, operator_id: str, columns: JoinColumns, behind: int) -> None:
+        super().__init__(operator_id, behind)
+        self.columns = columns
+
+    def received(self, batch: Batch, port: int) -> pl.DataFrame:
+        """Books a batch and takes note of its columns."""
+        self.account.received += len(batch)
+        self.columns.see(batch.frame, right=port == RIGHT)
+        return batch.frame

@@ -17,7 +17,8 @@ from thalweg.streams.batch import MAX_TIME, TIMESTAMP, Batch, Watermark
 from thalweg.streams.engine.join_base import LEFT, RIGHT, JoinOperator
 from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.plan.join_columns import How, JoinColumns
-from thalweg.streams.state.keyed_rows import EARLIEST, LATEST, Int64s, KeyedRows, Keys, warm_up
+from thalweg.streams.state.keyed_rows import LABELS, KeyedRows, warm_up
+from thalweg.streams.state.row_lists import EARLIEST, LATEST, Int64s, Keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +166,12 @@ class IntervalJoin(JoinOperator):
             held = self.reach.held[port]
             side.restore(state, after=EARLIEST - 1 if held is None else self.closed - held - 1)
             for frame in state.get(side.name, ())[:1]:
-                self.columns.see(frame.drop(_LABELS, strict=False), right=port == RIGHT)
+                self.columns.see(frame.drop(LABELS, strict=False), right=port == RIGHT)
 
 
 _NONE = np.zeros(0, dtype=np.int64)
 _END = MAX_TIME - 2**61
 """Watermarks from here on mean that an input has ended."""
-_LABELS = ["__row", "__time", "__matched"]
 
 
 def _behind(how: How, reach: Reach) -> int:

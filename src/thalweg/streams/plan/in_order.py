@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import polars as pl
-
 from thalweg.errors import PlanError
 from thalweg.streams.batch import TIMESTAMP, WATERMARK
 from thalweg.streams.operator import Operator, OperatorContext
-from thalweg.streams.plan.join_columns import How, JoinColumns
 from thalweg.streams.plan.node import Mode, Node
 
 
@@ -41,5 +38,4 @@ class InOrderNode(Node):
     def build(self, context: OperatorContext) -> Operator:
         from thalweg.streams.engine.in_order import InOrder
 
-        nothing: list[pl.Schema | None] = [context.input_schemas[0], None]
-        return InOrder(context.operator_id, self.keys, JoinColumns.of(self.keys, (), How.SEMI, "", nothing))
+        return InOrder(context.operator_id, self.keys)

@@ -1,10 +1,8 @@
-"""Numba kernels of the index of rows by key and time. Imported on first use: `import thalweg` does not load Numba.
+"""Numba kernels of lists of rows by key and time. Imported on first use: `import thalweg` does not load Numba.
 
 A hash table (linear probing, never full) from a key's identity, two 64-bit hashes, to its rows: a list in falling
 order of time, doubly linked through the slot arrays `older` and `newer`. `cursor` is where the last search of the key
-ended: searches that move on with time cost a step each, wherever in the list they are.
-
-`control` holds the counters: slots ever used, free slots, keys, next serial number.
+ended: searches that move on with time cost a step each, wherever in the list they are. `control[0]` counts the keys.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from numba import njit
 Int64s = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
 
-USED, FREE, KEYS, SERIAL = 0, 1, 2, 3
+KEYS = 0
 NONE = -1
 
 _M1, _M2 = np.uint64(0xC6A4A7935BD1E995), np.uint64(0x9FB21C651E98DF25)
@@ -65,7 +63,7 @@ def find(first: UInt64s, second: UInt64s, head: Int64s, a: np.uint64, b: np.uint
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def insert(
+def link(
     first: UInt64s,
     second: UInt64s,
     head: Int64s,
@@ -75,7 +73,6 @@ def insert(
     time: Int64s,
     older: Int64s,
     newer: Int64s,
-    free: Int64s,
     control: Int64s,
     a: UInt64s,
     b: UInt64s,
@@ -86,14 +83,9 @@ def insert(
     if min(len(a), len(b), len(slots)) < len(times):
         raise ValueError("columns of unequal length")
     for i in range(len(times)):
-        if control[FREE] > 0:
-            control[FREE] -= 1
-            slot = free[control[FREE]]
-        else:
-            if control[USED] >= len(time):
-                raise ValueError("row slots used up")
-            slot = control[USED]
-            control[USED] += 1
+        slot = slots[i]
+        if slot < 0 or slot >= len(time):
+            raise ValueError("slot out of bounds")
         place = find(first, second, head, a[i], b[i])
         if head[place] == NONE:
             first[place] = a[i]
@@ -113,7 +105,6 @@ def insert(
             head[place] = slot
         else:
             older[before] = slot
-        slots[i] = slot
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -193,7 +184,7 @@ def superseded(older: Int64s, seen: npt.NDArray[np.bool_], slots: Int64s, found:
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def remove(
+def unlink(
     first: UInt64s,
     second: UInt64s,
     head: Int64s,
@@ -202,11 +193,10 @@ def remove(
     key_second: UInt64s,
     older: Int64s,
     newer: Int64s,
-    free: Int64s,
     control: Int64s,
     slots: Int64s,
 ) -> None:
-    """Takes rows out of their keys' lists and gives their slots back; a key without rows leaves the table."""
+    """Takes rows out of their keys' lists; a key without rows leaves the table."""
     mask = np.uint64(len(head) - 1)
     for slot in slots:
         place = np.uint64(find(first, second, head, key_first[slot], key_second[slot]))
@@ -219,8 +209,6 @@ def remove(
             head[place] = after
         if cursor[place] == slot:
             cursor[place] = after if after != NONE else before
-        free[control[FREE]] = slot
-        control[FREE] += 1
         if head[place] != NONE:
             continue
         control[KEYS] -= 1
