@@ -16,6 +16,7 @@ from thalweg.errors import ConfigurationError
 from thalweg.formats import Format, open_format
 from thalweg.streams.checkpoints import CheckpointConfig
 from thalweg.streams.connector import Broker, Guarantee, JobSettings, open_broker
+from thalweg.streams.correlating import CorrelatingApp
 from thalweg.streams.engine.timestamps import UNITS
 from thalweg.streams.plan.functions import check_columns, compile_for
 from thalweg.streams.plan.graph import Plan, resolve
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class App:
+class App(CorrelatingApp):
     """A job. Its name stands for its committed progress: the same name goes on where it was.
 
     Args:
