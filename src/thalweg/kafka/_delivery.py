@@ -112,11 +112,12 @@ class Deliveries:
                     self._calls, self._event, timeout_ms, self.sent, self.done, self._scratch, self._reports, target
                 )
                 resolved += self._take(n)
-                more = bool(n) or bool(self._event[1])
-                if self._event[1]:
+                other = bool(self._event[1])  # a log line or an error; what it was in front of is still there
+                more = bool(n) or other
+                if other:
                     event, self._event[1] = int(self._event[1]), 0
                     self.refusal = native.handle_event(event) or self.refusal
-                if not more or (generation is None and not self._event[0]):
+                if not more or (generation is None and not self._event[0] and not other):
                     break
                 timeout_ms = 0 if generation is None else timeout_ms
             self.failed += int(target[1])

@@ -37,6 +37,11 @@ REFUSED_CODES = frozenset({-169, -181, 31, 53, 58})
 SASL_AUTHENTICATION_FAILED."""
 
 
+def lets_not_in(code: int, text: str) -> bool:
+    """Whether an error says that the broker refuses us, or we it: a TLS alert comes as a lost connection."""
+    return code in REFUSED_CODES or "SSL routines" in text
+
+
 class TopicPartitionStruct(ctypes.Structure):
     """rd_kafka_topic_partition_t"""
 
@@ -221,7 +226,7 @@ def handle_event(event: int) -> Failure | None:
     if kind == EVENT_ERROR:
         code = lib.rd_kafka_event_error(event)
         found = failure(code, lib.rd_kafka_event_error_string(event).decode(errors="replace"))
-        if code in REFUSED_CODES:
+        if lets_not_in(code, found.text):
             refusal = found
         elif code != FATAL:
             logger.warning("%s", found)

@@ -6,7 +6,7 @@ import logging
 import time
 
 from thalweg.errors import ConnectorError, FencedError, RestartRequired
-from thalweg.kafka._produce_api import FATAL, FENCED_CODES, Failure
+from thalweg.kafka._produce_api import FATAL, FENCED_CODES, Failure, lets_not_in
 
 logger = logging.getLogger("thalweg.kafka")
 
@@ -61,7 +61,7 @@ def raise_for(failure: Failure, topic: str | None = None, partition: int = -1, o
         raise OffsetOutOfRange(topic, partition, offset)
     if failure.code in _TOPIC_GONE:
         raise ConnectorError(f"{where} is gone: {failure}; was it deleted while the job ran?")
-    if failure.code in _FORBIDDEN:
+    if failure.code in _FORBIDDEN or lets_not_in(failure.code, failure.text):
         raise ConnectorError(f"{where}: {failure}; check the credentials, and the ACLs for reading topic and group")
     if failure.code in _HOPELESS or failure.fatal:
         raise ConnectorError(f"{where}: {failure}")

@@ -210,5 +210,6 @@ def _from_properties(text: str) -> dict[str, Any]:
     for kind in ("truststore", "keystore"):
         if (written := given.pop(f"ssl.{kind}.type", "PEM")) != "PEM":
             raise ConfigurationError(f"ssl.{kind}.type={written}: only PEM stores can be read; convert it with keytool")
-    found |= dict(_JAAS.findall(given.pop("sasl.jaas.config", "")))
+    quoted = _JAAS.findall(given.pop("sasl.jaas.config", ""))
+    found |= {name: re.sub(r"\\(.)", r"\1", value) for name, value in quoted}
     return found | ({"more": given} if given else {})
