@@ -112,8 +112,12 @@ class DataStream(Windowing, Joining, Grouping, Processing, CorrelatingStream):
     # -- one row at a time
 
     def filter(self, predicate: Fn) -> DataStream:
-        """Keeps the events for which `predicate` is true; null counts as false."""
-        return self._append(FilterNode, self._compile(predicate, "predicate", "filter"))
+        """Keeps the events for which `predicate` is true; null counts as false.
+
+        On a changelog it keeps rows as they are now: one that turns from true to false is taken back.
+        """
+        compiled = self._compile(predicate, "predicate", "filter")
+        return self._filter_changes(compiled) if self.mode is Mode.CHANGELOG else self._append(FilterNode, compiled)
 
     def map(self, function: Fn, *, schema: Mapping[str, Any] | None = None) -> DataStream:
         """Makes a new event of each event.

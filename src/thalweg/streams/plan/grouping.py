@@ -1,9 +1,10 @@
-"""The plan node of aggregates over rows that change."""
+"""The plan nodes of what is computed over rows that change: aggregates, filters, the first rows of groups."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
 
@@ -11,8 +12,12 @@ from thalweg.errors import ConfigurationError
 from thalweg.streams.aggregate import Aggregate, AggregatePlan, to_aggregates
 from thalweg.streams.batch import TIMESTAMP
 from thalweg.streams.operator import Operator, OperatorContext
-from thalweg.streams.plan.functions import check_columns
+from thalweg.streams.plan.functions import check_columns, columns_of, expressions_of
 from thalweg.streams.plan.node import Mode, Node
+from thalweg.streams.plan.stateless import FilterNode
+
+if TYPE_CHECKING:
+    from thalweg.expressions import CompiledFunction
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,3 +85,97 @@ class ChangingAggregateNode(Node):
         from thalweg.streams.engine.changing_rows import Changing
 
         return ChangingAggregate(context.operator_id, self.keys, self.plan, Changing(self.row_keys, self.whole))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TopNNode(Node):
+    """The first `n` rows of each group, as inserts and deletes of whole rows."""
+
+    keys: tuple[str, ...]
+    n: int
+    order: tuple[tuple[str, bool], ...]
+    """Columns, and whether the largest comes first."""
+    rank: str | None
+    row_keys: tuple[str, ...] | None
+    """The key columns of the input's changes; None: it only appends."""
+    whole: bool = False
+    gives_whole_rows = True
+
+    @property
+    def kind(self) -> str:
+        return "top_n"
+
+    @property
+    def stateful(self) -> bool:
+        return True
+
+    def describe(self) -> str:
+        order = ", ".join(f"{name}{' descending' if falling else ''}" for name, falling in self.order)
+        by = f" of each {', '.join(self.keys)}" if self.keys else ""
+        return f"top {self.n}{by} by {order} (vectorised)"
+
+    def output_schema(self, inputs: tuple[pl.Schema | None, ...]) -> pl.Schema | None:
+        check_columns([*self.keys, *(name for name, _ in self.order)], inputs[0], "top_n")
+        if inputs[0] is None or self.rank is None:
+            return inputs[0]
+        if self.rank in inputs[0]:
+            raise ConfigurationError(f"top_n: there is a column {self.rank!r} already; call the rank differently")
+        return pl.Schema({**inputs[0], self.rank: pl.Int64()})
+
+    def mode(self, inputs: tuple[Mode, ...]) -> Mode:
+        return Mode.CHANGELOG
+
+    def required_columns(self, wanted: frozenset[str] | None) -> frozenset[str] | None:
+        if wanted is None or self.whole:
+            return None
+        return wanted | {*self.keys, *(name for name, _ in self.order), *(self.row_keys or ()), TIMESTAMP}
+
+    def key_columns(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+        return ()
+
+    def build(self, context: OperatorContext) -> Operator:
+        from thalweg.streams.engine.changing_rows import Changing
+        from thalweg.streams.engine.top_n import TopN
+
+        kind = Changing(self.row_keys, self.whole)
+        return TopN(context.operator_id, self.keys, self.n, self.order, self.rank, kind)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ChangingFilterNode(Node):
+    """Keeps the rows of a keyed changelog for which the predicate is true; takes back those that no longer are."""
+
+    predicate: CompiledFunction
+
+    @property
+    def kind(self) -> str:
+        return "filter"
+
+    @property
+    def stateful(self) -> bool:
+        return True
+
+    def describe(self) -> str:
+        return f"filter {self.predicate.describe()}, rows as they are now"
+
+    def required_columns(self, wanted: frozenset[str] | None) -> frozenset[str] | None:
+        read = columns_of([self.predicate])
+        return None if wanted is None or read is None else wanted | read | {TIMESTAMP}
+
+    def build(self, context: OperatorContext) -> Operator:
+        from thalweg.streams.engine.changing_filter import ChangingFilter
+
+        keys = cast("tuple[str, ...]", context.options["key_columns"])
+        return ChangingFilter(context.operator_id, keys, expressions_of(self.predicate)[0])
+
+
+@dataclass(frozen=True, eq=False)
+class WholeRowFilterNode(FilterNode):
+    """Keeps the inserts and deletes of rows for which the predicate is true: both are, or neither is."""
+
+    @property
+    def kind(self) -> str:
+        return "filter"
+
+    def mode(self, inputs: tuple[Mode, ...]) -> Mode:
+        return inputs[0]

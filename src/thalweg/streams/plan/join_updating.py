@@ -22,7 +22,7 @@ def whole_rows(node: Node) -> bool:
     """Whether the changes that come out of a node are whole rows, inserted and deleted, with no key among them."""
     if isinstance(node, StatelessNode):
         return whole_rows(node.inputs[0])
-    return isinstance(node, UpdatingJoinNode) and not node.row_keys
+    return bool(getattr(node, "gives_whole_rows", False))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,6 +48,11 @@ class UpdatingJoinNode(JoinNode):
         """Results are never taken back."""
         plain = self.left_keys is None and self.right_keys is None
         return plain and self.how in (How.INNER, How.SEMI)
+
+    @property
+    def gives_whole_rows(self) -> bool:
+        """Its changes have no key but the whole row."""
+        return not self.appends and not self.row_keys
 
     @property
     def row_keys(self) -> tuple[str, ...]:
