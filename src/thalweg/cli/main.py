@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thalweg.cli import dead_letters, programs, topics
+from thalweg.cli import dead_letters, programs, savepoint, topics
 from thalweg.demo.command import demo
 
 
@@ -33,6 +33,7 @@ app = CommandLine(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(dead_letters.app, name="dlq")
+app.add_typer(savepoint.app, name="savepoint")
 app.command("topics")(topics.topics)
 app.command("jobs")(topics.jobs)
 

@@ -20,13 +20,18 @@ class _Started(BaseException):
         self.app = app
 
 
-def run(script: Path, arguments: Sequence[str] = ()) -> None:
+def run(script: Path, arguments: Sequence[str] = (), *, from_savepoint: Path | None = None) -> None:
     """Runs the script; an App that it made and did not run is run afterwards.
+
+    Args:
+        script: the program.
+        arguments: its own.
+        from_savepoint: what its App starts from instead of its last commit.
 
     Raises:
         ConfigurationError: it made no App, or several of which none was run.
     """
-    with _as_script(script, arguments):
+    with _as_script(script, arguments), _starting_from(from_savepoint):
         found = _apps(runpy.run_path(str(script), run_name="__main__"))
         if not found:
             raise ConfigurationError(f"{script} has no App in a variable; make one, or call run() yourself")
@@ -52,6 +57,21 @@ def plan(script: Path, *, as_json: bool = False) -> None:
         print(json.dumps(app.to_json(), indent=2) if as_json else app.explain())
 
 
+def load(script: Path) -> App:
+    """The App of a script, which is not run.
+
+    Raises:
+        ConfigurationError: it makes none, or several.
+    """
+    with _stopped_at_start() as started, _as_script(script, ()), suppress(_Started):
+        started += _apps(runpy.run_path(str(script), run_name="__main__"))
+    apps = list(dict.fromkeys(started))
+    if len(apps) != 1:
+        names = ", ".join(app.name for app in apps) or "none"
+        raise ConfigurationError(f"{script} should have one App; it has {names}")
+    return apps[0]
+
+
 @contextmanager
 def _as_script(script: Path, arguments: Sequence[str]) -> Iterator[None]:
     """`sys.argv` and `sys.path` as `python script …` would have them."""
@@ -66,6 +86,22 @@ def _as_script(script: Path, arguments: Sequence[str]) -> Iterator[None]:
 
 def _apps(variables: dict[str, Any]) -> list[App]:
     return list(dict.fromkeys(value for value in variables.values() if isinstance(value, App)))
+
+
+@contextmanager
+def _starting_from(savepoint: Path | None) -> Iterator[None]:
+    """Meanwhile `App.run` starts from a savepoint, where the program doesn't name one itself."""
+    original = App.run
+
+    def run(self: App, **settings: Any) -> None:
+        original(self, **{"from_savepoint": savepoint, **settings})
+
+    if savepoint is not None:
+        App.run = run  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        App.run = original  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,15 @@ from thalweg.formats import Format, open_format
 from thalweg.streams.checkpoints import CheckpointConfig
 from thalweg.streams.connector import Broker, Guarantee, JobSettings, open_broker
 from thalweg.streams.correlating import CorrelatingApp
+from thalweg.streams.engine.requests import Requests
 from thalweg.streams.engine.timestamps import UNITS
 from thalweg.streams.plan.functions import check_columns, compile_for
 from thalweg.streams.plan.graph import Plan, resolve
 from thalweg.streams.plan.node import Node
 from thalweg.streams.plan.source import SourceNode
+from thalweg.streams.querying import Querying
+from thalweg.streams.savepoints import Savepoint, Savepoints
+from thalweg.streams.savepoints import opened as savepoint_at
 from thalweg.streams.stream import DataStream
 from thalweg.streams.watermarks import WatermarkGenerator
 
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class App(CorrelatingApp):
+class App(CorrelatingApp, Querying, Savepoints):
     """A job. Its name stands for its committed progress: the same name goes on where it was.
 
     Args:
@@ -80,6 +85,7 @@ class App(CorrelatingApp):
             raise ConfigurationError(f"max_batch_rows is {max_batch_rows}; it must be at least 1")
         self.max_batch_rows = max_batch_rows
         self.forget_state = tuple(forget_state)
+        self._requests = Requests()
         self._lock = threading.Lock()
         self._stop_requested = threading.Event()
         self._running = False
@@ -167,6 +173,7 @@ class App(CorrelatingApp):
         *,
         seconds: float | None = None,
         until_caught_up: bool = False,
+        from_savepoint: str | Path | Savepoint | None = None,
         clock: Callable[[], int] | None = None,
     ) -> None:
         """Runs the job until it is stopped; blocks.
@@ -177,17 +184,19 @@ class App(CorrelatingApp):
         Args:
             seconds: how long to run at most.
             until_caught_up: end when all sources are read to their end.
+            from_savepoint: start from this savepoint (see `savepoint`) instead of the last commit; the first commit
+                makes it the job's own.
             clock: the job's clock, ms UTC; the wall clock where not given.
 
         Raises:
             PlanError: the plan can't run.
             ConnectorError: the broker refused, or another instance took over (`FencedError`).
-            StateError: the last commit can't be read.
+            StateError: the last commit, or the savepoint, can't be read or does not fit the program.
             OperatorFailed: an operator or a subscriber raised; its epoch is not committed.
         """
         from thalweg.streams.engine.runner import Runner, stopped_by_signals, wall_clock
 
-        plan = self.plan()
+        plan, savepoint = self.plan(), savepoint_at(from_savepoint)
         with self._lock:
             if self._runner is not None and self._running:
                 raise ConfigurationError(f"app {self.name!r} is running already")
@@ -197,7 +206,8 @@ class App(CorrelatingApp):
             opened = self.broker if not isinstance(self.broker, str) else None
             if opened is None:
                 opened = broker = open_broker(str(self.broker), **self.broker_settings)
-            runner = Runner(plan, opened, self._session_settings(), clock or wall_clock)
+            settings = replace(self._session_settings(), savepoint=savepoint)
+            runner = Runner(plan, opened, settings, clock or wall_clock)
             self._runner = runner
             if self._stop_requested.is_set():
                 runner.stop()
@@ -233,6 +243,7 @@ class App(CorrelatingApp):
             max_batch_rows=self.max_batch_rows,
             late_to_dead_letters=self.late_events == "dead-letter",
             forget_state=self.forget_state,
+            requests=self._requests,
         )
 
     # -- called by DataStream

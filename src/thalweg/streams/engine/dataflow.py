@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
 from thalweg.errors import ConnectorError, OperatorFailed
 from thalweg.streams.batch import DEAD, LATE, MIN_TIME, Batch, Watermark
 from thalweg.streams.engine.outputs import Outputs
+from thalweg.streams.engine.signatures import checked, signed
 from thalweg.streams.engine.source_stage import SourceStage
 from thalweg.streams.operator import Account, Operator, State, StateDelta
 
@@ -28,6 +30,8 @@ class Stage:
     inputs: list[int] = field(default_factory=list)
     """The stage numbers that it reads."""
     stateful: bool = False
+    signature: Mapping[str, Any] = field(default_factory=dict)
+    """What the operator's state depends on; saved with it (see `Node.signature`)."""
     seen: Watermark = field(default_factory=lambda: Watermark(MIN_TIME, 0))
     """The last watermark given to the operator."""
     gives: Watermark = field(default_factory=lambda: Watermark(MIN_TIME, 0))
@@ -149,13 +153,19 @@ class Dataflow:
     def snapshot(self, *, full: bool = False) -> dict[str, StateDelta]:
         """The state changes of all stateful operators since the last snapshot, or all of their state."""
         deltas = {stage.operator.id: stage.operator.snapshot(full=full) for stage in self.stages if stage.stateful}
-        return deltas if full else {name: delta for name, delta in deltas.items() if delta}
+        if full:
+            return {s.operator.id: signed(deltas[s.operator.id], s.signature) for s in self.stages if s.stateful}
+        return {name: delta for name, delta in deltas.items() if delta}
 
     def restore(self, states: Mapping[str, State]) -> None:
-        """Gives operators back their state; called once, before the first row."""
+        """Gives operators back their state; called once, before the first row.
+
+        Raises:
+            StateError: state that the operator, as the program defines it now, can't take over.
+        """
         for stage in self.stages:
             if stage.operator.id in states:
-                stage.operator.restore(states[stage.operator.id])
+                stage.operator.restore(checked(states[stage.operator.id], stage.signature, stage.operator.id))
 
     def accounts(self) -> dict[str, Account]:
         """Where the input rows of each operator went."""

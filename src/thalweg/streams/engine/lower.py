@@ -80,6 +80,7 @@ def lower(
             topics = tuple(source.topic for source in plan.sources)
         context = _context(plan, group, outputs, topics, job_name, key_groups, options or {})
         stage = Stage(_build(group, context), topics, stateful=_stateful(group))
+        stage.signature = group.first.signature()
         stage.inputs = [number_of[upstream] for upstream in group.first.inputs]
         stages.append(stage)
     for number, group in enumerate(groups):

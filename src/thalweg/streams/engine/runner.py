@@ -76,12 +76,15 @@ class Runner:
             ThalwegError: what stopped the job; nothing of the broken epoch is committed.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
+        self.settings.requests.open(self._wake)
         try:
             while not self._attempt(deadline, until_caught_up):
                 self._back_off()
         except BaseException as error:
             self._set_state("failed", error)
             raise
+        finally:
+            self.settings.requests.close(f"job {self.settings.job.name!r} has ended")
 
     def stop(self) -> None:
         """Asks the job to end cleanly; returns at once."""
@@ -107,6 +110,9 @@ class Runner:
             self._in_a_row = 0 if committed is not None and committed.figures.count else self._in_a_row
             if self._in_a_row >= MAX_RESTARTS:
                 raise ConnectorError(f"gave up after {MAX_RESTARTS} restarts without a commit: {error}") from error
+            self.settings.requests.lost()
+            if committed is not None and committed.figures.count:
+                self.settings = replace(self.settings, savepoint=None)  # what it held is committed now
             logger.warning("starting again from the last commit: %s", error)
             self._set_state("restarting", error)
             return False

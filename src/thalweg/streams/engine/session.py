@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from inspect import signature
 
 import polars as pl
 
-from thalweg.errors import ConnectorError, StateError
+from thalweg.errors import ConnectorError
 from thalweg.records import Decoder
 from thalweg.streams.batch import INGESTED
 from thalweg.streams.checkpoints import CheckpointConfig
@@ -24,12 +24,15 @@ from thalweg.streams.engine.job_outputs import JobOutputs
 from thalweg.streams.engine.lower import lower
 from thalweg.streams.engine.prefetch import Prefetcher
 from thalweg.streams.engine.progress import Progress
-from thalweg.streams.engine.state_codec import StateLog, merge, touched
+from thalweg.streams.engine.recovery import Recovery
+from thalweg.streams.engine.requests import Boundary, Requests
+from thalweg.streams.engine.state_codec import touched
 from thalweg.streams.engine.status import Latencies, StateStatus
-from thalweg.streams.operator import Memory
+from thalweg.streams.operator import Memory, StateDelta
 from thalweg.streams.plan.graph import Plan
 from thalweg.streams.plan.sink import SinkNode
 from thalweg.streams.plan.source import SourceNode
+from thalweg.streams.savepoints import Savepoint
 from thalweg.streams.state.pool import using
 from thalweg.streams.watermarks import PartitionWatermarks
 
@@ -58,6 +61,10 @@ class SessionSettings:
     late_to_dead_letters: bool
     forget_state: tuple[str, ...]
     key_groups: int = 128
+    requests: Requests = field(default_factory=Requests)
+    """What other threads ask of the job."""
+    savepoint: Savepoint | None = None
+    """Where to start instead of at the last commit."""
 
 
 class Session:
@@ -110,11 +117,12 @@ class Session:
         job.state_partitions = max((len(numbers) for numbers in partitions.values()), default=1) or 1
         self.committer: Committer = self._broker.committer(job, list(sources.values()))
         self._stack.callback(self.committer.close)
-        recovered = self.committer.recover(owned)
+        self.recovery = Recovery(self.committer.recover(owned), self.settings.savepoint)
+        recovered, self._changed = self.recovery.recovered, self.recovery.resumed
         self.outputs = self._make_outputs()
         self.dataflow = self._make_dataflow(partitions, recovered)
         self.progress = Progress(owned, recovered.epochs)
-        self._restore(recovered)
+        self._restore()
         for topic, source in sources.items():
             source.seek({p: e.position for (t, p), e in recovered.epochs.items() if t == topic})
         self.prefetchers = {topic: self._prefetch(source) for topic, source in sources.items()}
@@ -169,35 +177,21 @@ class Session:
             dataflow.source(node.topic).watermarks = watermarks
         return dataflow
 
-    def _restore(self, recovered: Recovered) -> None:
-        log = merge(recovered.states)
-        known = {stage.operator.id for stage in self.dataflow.stages if stage.stateful}
-        unknown = set(log.states) - known - set(self.settings.forget_state)
-        if unknown:
-            names = ", ".join(repr(name) for name in sorted(unknown))
-            raise StateError(
-                f"the last commit of job {self.settings.job.name!r} holds state of operator {names}, which the program "
-                f"does not have (it has {', '.join(sorted(known)) or 'none with state'}): give steps a stable .uid(…), "
-                "or drop that state with App(forget_state=(…))"
-            )
+    def _restore(self) -> None:
+        recovery, job = self.recovery, self.settings.job
+        known = [stage.operator.id for stage in self.dataflow.stages if stage.stateful]
         self.dataflow.set_clock(self.clock())
-        self.dataflow.restore({name: state for name, state in log.of_operators().items() if name in known})
-        before = max(log.partitions, default=0)
-        now = self.settings.job.state_partitions
-        forgotten = bool(set(log.states) - known)
-        first = not recovered.epochs
-        self.pipeline = CommitPipeline(self.committer, now, before, self.settings.key_groups, self.wake)
-        self._stack.callback(self._stop_pipeline)
-        forced = first or forgotten or (before not in (0, now))
-        self.checkpointing = Checkpointing(
-            self.settings.checkpoint, time.monotonic(), recovered_bytes=log.size, forced=forced
+        self.dataflow.restore(recovery.check(known, self.settings.forget_state, job.name))
+        self.pipeline = CommitPipeline(
+            self.committer, job.state_partitions, recovery.partitions, self.settings.key_groups, self.wake
         )
-        self._report(log, recovered)
-
-    def _report(self, log: StateLog, recovered: Recovered) -> None:
-        if recovered.epochs:
-            frames = sum(len(frames) for state in log.states.values() for frames in state.values())
-            logger.info("going on from the last commit: %d partitions, %d state frames", len(recovered.epochs), frames)
+        self._stack.callback(self._stop_pipeline)
+        self.checkpointing = Checkpointing(
+            self.settings.checkpoint,
+            time.monotonic(),
+            recovered_bytes=recovery.log.size,
+            forced=recovery.forces_checkpoint(job.state_partitions),
+        )
 
     def _prefetch(self, source: Source) -> Prefetcher:
         rows = self.settings.max_batch_rows
@@ -276,6 +270,8 @@ class Session:
             if oldest is not None:
                 since = (time.monotonic() - ended) * 1000
                 self.latencies.add(self.clock() - since - oldest)
+        if not self.pipeline.busy and self.pipeline.error is None:
+            self.settings.requests.confirm()
 
     def measure_memory(self, now: float) -> None:
         """Looks at how much state the operators hold, about once a second."""
@@ -311,7 +307,7 @@ class Session:
             return
         if full:
             self.pipeline.wait(self.settings.checkpoint.timeout / 1000)
-        if full or self.commit_in() <= 0:
+        if full or self.commit_in() <= 0 or self.settings.requests.waiting:
             self._start_commit()
 
     def commit_in(self) -> float:
@@ -327,13 +323,17 @@ class Session:
     def _start_commit(self) -> None:
         now = time.monotonic()
         self._last_commit = now
-        if not self.uncommitted or not self.progress.positions:
+        requests = self.settings.requests
+        if not self.progress.positions or not (self.uncommitted or requests.wants_all):
+            requests.answer(self._boundary(self.dataflow.snapshot(full=True) if requests.wants_all else {}))
+            requests.confirm()
             return
         largest = self._largest()
-        full = self.checkpointing.due(now, self.pipeline.figures)
+        full = self.checkpointing.due(now, self.pipeline.figures) or requests.wants_all
         deltas = self.dataflow.snapshot(full=full)
         if full:
             self.checkpointing.started(now)
+            deltas = self.recovery.void(deltas)
         writes = self.outputs.take()
         partitions = touched(deltas.values(), self.settings.job.state_partitions, self.settings.key_groups)
         epochs = self.progress.epochs(largest, partitions, bool(writes))
@@ -341,6 +341,11 @@ class Session:
         self._number += 1
         self.pipeline.submit(Epoch(epochs, writes, deltas, full, self._number, self._take_oldest()))
         self.progress.confirm(epochs)
+        requests.answer(self._boundary(deltas))
+
+    def _boundary(self, deltas: Mapping[str, StateDelta]) -> Boundary:
+        partitions, groups = self.settings.job.state_partitions, self.settings.key_groups
+        return Boundary(self.dataflow, dict(self.progress.committed), deltas, partitions, groups)
 
     @property
     def uncommitted(self) -> bool:

@@ -13,7 +13,7 @@ import polars as pl
 from thalweg.streams.aggregate import AggregatePlan, Table, warm_up
 from thalweg.streams.batch import TIMESTAMP, Batch, Watermark
 from thalweg.streams.engine.window_base import EFFECTIVE, WINDOW_END, WINDOW_START, WindowOperator
-from thalweg.streams.operator import State, StateDelta
+from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.state.frame_log import FrameLog
 from thalweg.streams.windows import AlignedWindow, TimeSemantics
 
@@ -154,6 +154,15 @@ class AlignedWindowOperator(WindowOperator):
         for log in self.logs:
             for pane in [pane for pane in log.panes() if self.window.last_end(pane - 1) <= closed]:
                 log.drop(pane)
+
+    def query(self, keys: pl.DataFrame | None) -> pl.DataFrame:
+        """A row per key and open window with the results so far."""
+        from thalweg.streams.engine.window_queries import of_aligned
+
+        return of_aligned(self, keys)
+
+    def memory(self) -> Memory:
+        return sum((log.memory() for log in self.logs), Memory())
 
     def snapshot(self, *, full: bool = False) -> StateDelta:
         return self.combine([log.snapshot(full=full) for log in self.logs], full=full)

@@ -80,6 +80,12 @@ class GlobalWindowOperator(SlotWindowOperator):
         self.account.emitted += frame.height
         return Batch(frame)
 
+    def query(self, keys: pl.DataFrame | None) -> pl.DataFrame:
+        """A row per key with the current results."""
+        from thalweg.streams.engine.window_queries import of_slots
+
+        return of_slots(self, keys, bounds=False)
+
     def labelled(self, slots: Slots, *, gone: bool) -> pl.DataFrame:
         flags = {SLOT: slots, SENT: self._sent[slots], UNSENT: self._unsent[slots]}
         return super().labelled(slots, gone=gone).join(pl.DataFrame(flags), on=SLOT)

@@ -10,7 +10,7 @@ from thalweg.streams.aggregate import AggregatePlan
 from thalweg.streams.batch import MIN_TIME, TIMESTAMP, Batch, Watermark
 from thalweg.streams.engine.window_base import EFFECTIVE, WINDOW_END, WINDOW_START
 from thalweg.streams.engine.window_slots import Slots, SlotWindowOperator
-from thalweg.streams.operator import State, StateDelta
+from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.state.frame_log import FrameLog
 from thalweg.streams.state.row_store import SLOT
 from thalweg.streams.state.session_index import SessionIndex
@@ -91,6 +91,15 @@ class SessionWindowOperator(SlotWindowOperator):
     def _results(self, slots: Slots) -> pl.DataFrame:
         bounds = {SLOT: slots, WINDOW_START: self.index.start[slots], WINDOW_END: self.index.ends(slots)}
         return self.finished(slots).join(pl.DataFrame(bounds), on=SLOT)
+
+    def query(self, keys: pl.DataFrame | None) -> pl.DataFrame:
+        """A row per key and open session with the results so far."""
+        from thalweg.streams.engine.window_queries import of_slots
+
+        return of_slots(self, keys, bounds=True)
+
+    def memory(self) -> Memory:
+        return super().memory() + self.waiting.memory()
 
     def other_state(self, full: bool) -> list[StateDelta]:
         return [self.waiting.snapshot(full=full)]

@@ -21,7 +21,7 @@ from thalweg.streams.aggregate import warm_up as warm_up_sums
 from thalweg.streams.aggregate.plan import ITEM
 from thalweg.streams.batch import KEY_GROUP, TIMESTAMP
 from thalweg.streams.engine.window_base import EFFECTIVE, WindowOperator
-from thalweg.streams.operator import State, StateDelta
+from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.state.row_store import SLOT, RowStore
 from thalweg.streams.state.session_index import Assignment, SessionIndex, warm_up
 from thalweg.streams.windows import TimeSemantics
@@ -135,6 +135,10 @@ class SlotWindowOperator(WindowOperator):
             store.reserve(capacity)
         if len(self._durable) < capacity:
             self._durable = np.append(self._durable, np.zeros(capacity - len(self._durable), dtype=bool))
+
+    def memory(self) -> Memory:
+        stores = sum((store.memory() for store in (self.names, *self.stores)), Memory())
+        return stores + Memory(0, self.index.memory() + self.index.capacity * 24 * (1 + len(self.stores)))
 
     def snapshot(self, *, full: bool = False) -> StateDelta:
         puts = [] if full else [(_SESSIONS, self._grouped(gone.drop(SLOT))) for gone in self._gone]

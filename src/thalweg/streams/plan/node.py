@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import polars as pl
 
@@ -58,6 +59,10 @@ class Node:
     @property
     def stateful(self) -> bool:
         return False
+
+    def signature(self) -> dict[str, Any]:
+        """What the saved state depends on, as plain data: where one of these items differs, it can't be taken over."""
+        return {"kind": self.kind}
 
     @property
     def has_effect(self) -> bool:

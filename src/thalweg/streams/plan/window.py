@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -126,6 +126,11 @@ class WindowAggregateNode(Node):
     @property
     def stateful(self) -> bool:
         return True
+
+    def signature(self) -> dict[str, Any]:
+        window, time = self.window.describe(), self.time_semantics.value
+        panes = "none" if self.panes is None else self.panes.describe()
+        return {"kind": self.kind, "window": window, "keys": list(self.keys), "time": time, "panes": panes}
 
     def build(self, context: OperatorContext) -> Operator:
         operator = self._triggered(context, self.panes) if self.panes else self._plain(context)

@@ -107,7 +107,9 @@ class KeyedOperator(Operator):
 
     def query(self, keys: pl.DataFrame | None) -> pl.DataFrame:
         """The key columns and every state by name: lists as lists, maps as lists of key and value."""
-        slots = self.store.index.alive() if keys is None else np.unique(self.store.find(keys))
+        slots = self.store.index.alive() if keys is None else np.unique(self.store.find(self._typed(keys)))
+        if not len(slots):
+            return pl.DataFrame(schema=dict.fromkeys([*self.keys, *self.node.states], pl.Null()))
         found = self.store.names(slots)
         values = self._alive(self.store.read(slots), {n: (VALUE + n, WRITTEN + n) for n in self.store.ttls})
         names = [name for name, state in self.node.states.items() if isinstance(state, ValueState)]
@@ -122,6 +124,11 @@ class KeyedOperator(Operator):
                 lists = rows.group_by(SLOT, maintain_order=True).agg(item.alias(name))
                 found = found.join(lists, on=SLOT, how="left", maintain_order="left")
         return found.select(*self.keys, *self.node.states)
+
+    def _typed(self, keys: pl.DataFrame) -> pl.DataFrame:
+        """Keys with the types that the key columns have here: they are found by a hash of their bytes."""
+        types = self.store.names(self.store.index.alive()[:1]).schema
+        return keys.cast({name: types[name] for name in keys.columns if name in types}, strict=False)
 
     def _alive(self, values: pl.DataFrame, columns: Mapping[str, tuple[str, str]]) -> pl.DataFrame:
         return values.with_columns(

@@ -59,6 +59,9 @@ class ProcessNode(Node):
     def stateful(self) -> bool:
         return True
 
+    def signature(self) -> dict[str, Any]:
+        return {"kind": self.kind, "keys": list(self.keys)}
+
     def build(self, context: OperatorContext) -> Operator:
         if self.frames:
             from thalweg.streams.process.batches import ProcessBatches

@@ -82,6 +82,11 @@ class SessionIndex:
         """How many slots there is room for."""
         return len(self.start)
 
+    def memory(self) -> int:
+        """Bytes of its arrays; what is scheduled to close is not counted."""
+        arrays = [getattr(self, name) for name in _SLOT_ARRAYS] + [self._first, self._second, self._head]
+        return sum(int(array.nbytes) for array in arrays)
+
     def ends(self, slots: Int64s) -> Int64s:
         """When these sessions end, ms UTC."""
         ends: Int64s = self.last[slots] + self.gap

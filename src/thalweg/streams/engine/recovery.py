@@ -1,0 +1,68 @@
+"""What an attempt starts from: the last commit, or a savepoint in its place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from thalweg.errors import StateError
+from thalweg.streams.connector import Recovered
+from thalweg.streams.engine.state_codec import merge
+from thalweg.streams.operator import State, StateDelta
+from thalweg.streams.savepoints import Savepoint
+
+logger = logging.getLogger(__name__)
+
+
+class Recovery:
+    """What was recovered, and what of it the first commit has to void.
+
+    Args:
+        committed: what the committer recovered.
+        savepoint: what to go on from instead; None: from what is committed.
+    """
+
+    def __init__(self, committed: Recovered, savepoint: Savepoint | None) -> None:
+        self.resumed = savepoint is not None
+        self.recovered = committed if savepoint is None else savepoint.over(committed)
+        self.log = merge(self.recovered.states)
+        committed_partitions = max((record.state_partition + 1 for record in committed.states), default=0)
+        self.partitions = max(self.log.partitions, default=committed_partitions)
+        """In how many partitions the state is laid out."""
+        self._gone = {record.operator_id for record in committed.states} if self.resumed else set[str]()
+
+    def check(self, known: Sequence[str], forget: Iterable[str], job: str) -> Mapping[str, State]:
+        """The state of the operators that the program has.
+
+        Raises:
+            StateError: there is state of others, which the app does not forget.
+        """
+        held = {name for name, frames in self.log.states.items() if frames}
+        unknown = held - set(known) - set(forget)
+        if unknown:
+            names = ", ".join(repr(name) for name in sorted(unknown))
+            source = "the savepoint" if self.resumed else "the last commit"
+            raise StateError(
+                f"{source} of job {job!r} holds state of operator {names}, which the program does not have "
+                f"(it has {', '.join(sorted(known)) or 'none with state'}): give steps a stable .uid(…), "
+                "or drop that state with App(forget_state=(…))"
+            )
+        self._gone |= held - set(known)
+        if self.recovered.epochs:
+            frames = sum(len(frames) for state in self.log.states.values() for frames in state.values())
+            count = len(self.recovered.epochs)
+            logger.info("going on from %s: %d partitions, %d state frames", self._whence, count, frames)
+        return {name: state for name, state in self.log.of_operators().items() if name in known}
+
+    @property
+    def _whence(self) -> str:
+        return "a savepoint" if self.resumed else "the last commit"
+
+    def forces_checkpoint(self, partitions: int) -> bool:
+        """Whether the first commit has to write all state: it is the first, or what was there has to be voided."""
+        return not self.recovered.epochs or self.resumed or bool(self._gone) or self.partitions not in (0, partitions)
+
+    def void(self, deltas: Mapping[str, StateDelta]) -> dict[str, StateDelta]:
+        """The deltas of a checkpoint, with empty state for operators that are no more: or the next start finds them."""
+        gone, self._gone = self._gone - deltas.keys(), set()
+        return {**deltas, **{name: StateDelta(full=True) for name in gone}}

@@ -1,0 +1,134 @@
+"""What other threads ask of a running job, answered as of a commit: queries and savepoints.
+
+A question waits for the next commit boundary, where the engine answers it from the state that this commit makes
+durable; the asker gets the answer when the commit is. So an answer never shows what a crash could undo, and costs no
+second copy of the state.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from thalweg.errors import StateError
+from thalweg.streams.connector import PartitionEpoch, TopicPartition
+from thalweg.streams.operator import StateDelta
+
+if TYPE_CHECKING:
+    from thalweg.streams.engine.dataflow import Dataflow
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """The job between two batches, as a commit makes it durable."""
+
+    dataflow: Dataflow
+    epochs: Mapping[TopicPartition, PartitionEpoch]
+    """Of all partitions."""
+    deltas: Mapping[str, StateDelta]
+    """What the commit writes; all state where the question asked for it."""
+    state_partitions: int
+    key_groups: int
+
+
+Answer = Callable[[Boundary], Any]
+
+
+@dataclass(eq=False)
+class _Question:
+    answer: Answer
+    whole: bool
+    future: Future[Any] = field(default_factory=Future)
+    result: Any = None
+
+
+class Requests:
+    """The mailbox of a job: `ask` from any thread, the rest by the engine's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[_Question] = []
+        self._answered: list[_Question] = []
+        self._wake: threading.Event | None = None
+        self._closed = "the job is not running"
+
+    def ask(self, answer: Answer, *, whole: bool = False, timeout: float) -> Any:
+        """Has `answer` called at the next commit boundary, and waits until that commit is durable.
+
+        Args:
+            answer: called on the engine's thread; what it gives must not change afterwards.
+            whole: whether it needs all state as deltas: the commit is then a checkpoint.
+            timeout: seconds.
+
+        Raises:
+            StateError: the job is not running, ends before it can answer, or takes longer.
+        """
+        with self._lock:
+            if self._wake is None:
+                raise StateError(self._closed)
+        future = self.put(answer, whole=whole)
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            with self._lock:
+                self._waiting = [other for other in self._waiting if other.future is not future]
+            raise StateError(f"the job did not answer within {timeout:g} s: its commits may be stuck") from None
+
+    def put(self, answer: Answer, *, whole: bool = False) -> Future[Any]:
+        """Like `ask`, for a job that may be yet to start, and without waiting."""
+        question = _Question(answer, whole)
+        with self._lock:
+            self._waiting.append(question)
+            if self._wake is not None:
+                self._wake.set()
+        return question.future
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a commit is asked for."""
+        return bool(self._waiting)
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether it is to be a checkpoint."""
+        return any(question.whole for question in self._waiting)
+
+    def open(self, wake: threading.Event) -> None:
+        """The job runs: questions set `wake`."""
+        with self._lock:
+            self._wake = wake
+
+    def answer(self, boundary: Boundary) -> None:
+        """Answers what waits."""
+        with self._lock:
+            questions, self._waiting = self._waiting, []
+        for question in questions:
+            try:
+                question.result = question.answer(boundary)
+                self._answered.append(question)
+            except Exception as error:
+                question.future.set_exception(error)
+
+    def confirm(self) -> None:
+        """The commit of what was answered is durable."""
+        answered, self._answered = self._answered, []
+        for question in answered:
+            question.future.set_result(question.result)
+
+    def lost(self) -> None:
+        """What was answered last did not become durable: it waits again."""
+        with self._lock:
+            self._waiting = [*self._answered, *self._waiting]
+            self._answered = []
+
+    def close(self, reason: str) -> None:
+        """The job has ended."""
+        with self._lock:
+            self._wake, self._closed = None, reason
+            questions = [*self._answered, *self._waiting]
+            self._answered, self._waiting = [], []
+        for question in questions:
+            question.future.set_exception(StateError(reason))

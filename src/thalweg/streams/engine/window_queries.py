@@ -1,0 +1,55 @@
+"""What windows hold so far, for `app.query`: the results that they would give now, without closing them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from thalweg.streams.batch import TIMESTAMP
+from thalweg.streams.engine.window_base import WINDOW_END, WINDOW_START
+from thalweg.streams.querying import matching
+from thalweg.streams.state.row_store import SLOT
+
+if TYPE_CHECKING:
+    from thalweg.streams.engine.window_aligned import AlignedWindowOperator
+    from thalweg.streams.engine.window_slots import SlotWindowOperator
+
+
+def of_aligned(operator: AlignedWindowOperator, keys: pl.DataFrame | None) -> pl.DataFrame:
+    """A row per key and open window."""
+    window, plan = operator.window, operator.plan
+    ends: set[int] = set()
+    for pane in operator.logs[0].panes():
+        first = window.first_end(max(pane - 1, operator.closed))
+        ends.update(range(first, window.last_end(pane - 1) + 1, window.slide))
+    group = [*operator.keys, WINDOW_END]
+    merged = []
+    for table, log in zip(plan.tables, operator.logs, strict=True):
+        members = [matching(rows, keys) for rows in operator._members(log, sorted(ends))]
+        merged.append(plan.merge(table, members, group) if members else None)
+    if merged[0] is None:
+        return empty(operator.keys, [WINDOW_START, WINDOW_END, *plan.aggregates])
+    results = plan.finish(merged, group).with_columns((pl.col(WINDOW_END) - window.size).alias(WINDOW_START))
+    ordered = results.sort(WINDOW_END, *operator.keys)
+    return ordered.select(*operator.keys, WINDOW_START, WINDOW_END, *plan.aggregates)
+
+
+def of_slots(operator: SlotWindowOperator, keys: pl.DataFrame | None, *, bounds: bool) -> pl.DataFrame:
+    """A row per key and open session, or per key of a global window."""
+    slots = operator.index.alive()
+    ends = [WINDOW_START, WINDOW_END] if bounds else []
+    if len(slots) and keys is not None:
+        slots = matching(operator._names_of(slots), keys)[SLOT].to_numpy()
+    if not len(slots):
+        return empty(operator.keys, [*ends, *operator.plan.aggregates])
+    facts = {SLOT: slots, TIMESTAMP: operator.index.last[slots]}
+    if bounds:
+        facts |= {WINDOW_START: operator.index.start[slots], WINDOW_END: operator.index.ends(slots)}
+    results = operator.finished(slots).join(pl.DataFrame(facts), on=SLOT).sort(*operator.keys, TIMESTAMP)
+    return results.select(*operator.keys, *ends, *operator.plan.aggregates)
+
+
+def empty(keys: list[str], columns: list[str]) -> pl.DataFrame:
+    """No results; what their types would be is not known without any."""
+    return pl.DataFrame(schema=dict.fromkeys([*keys, *columns], pl.Null()))
