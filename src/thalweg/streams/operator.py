@@ -119,6 +119,10 @@ class Operator(ABC):
         """Input rows that are being worked on elsewhere (calls to services): the job is not done before they are."""
         return 0
 
+    def congested(self) -> bool:
+        """Whether so much is under way that sources should not be read for now."""
+        return False
+
     def close(self) -> None:
         """Frees what the operator holds; called once at the end, also after errors."""
 

@@ -21,6 +21,7 @@ from thalweg.streams.plan.routing import KeyByNode, SplitNode, UnionNode
 from thalweg.streams.plan.sink import SinkNode, SubscribeNode
 from thalweg.streams.plan.stateless import FilterNode, FlatMapNode, MapNode, SelectNode, WithColumnsNode
 from thalweg.streams.process.stream import Processing
+from thalweg.streams.service.stream import Calling
 from thalweg.streams.windowed import WindowedStream, Windowing
 
 __all__ = ["DataStream", "Extension", "WindowedStream"]
@@ -41,7 +42,7 @@ class Extension(Protocol):
         """The node that reads `upstream` (its main port), whose rows are keyed by `key_columns` (maybe none)."""
 
 
-class DataStream(Windowing, Joining, Grouping, Processing, CorrelatingStream):
+class DataStream(Windowing, Joining, Grouping, Processing, Calling, CorrelatingStream):
     """A stream of events. Immutable: every method appends a step to the plan and returns a new stream.
 
     `DataStream("topic", …)` reads a topic in the default app; `App.stream` reads one in an app of its own. Both take

@@ -171,6 +171,15 @@ class Dataflow:
         """Where the input rows of each operator went."""
         return {stage.operator.id: stage.operator.account for stage in self.stages}
 
+    def under_way(self) -> int:
+        """Rows that operators are working on elsewhere."""
+        return sum(stage.operator.under_way() for stage in self.stages)
+
+    @property
+    def congested(self) -> bool:
+        """Whether an operator can't take more for now."""
+        return any(stage.operator.congested() for stage in self.stages)
+
     def close(self) -> None:
         """Closes all operators; the first error is raised after the last close."""
         errors: list[Exception] = []

@@ -158,7 +158,13 @@ class Session:
         self.pool = self.settings.checkpoint.backend.open(job.name, job.slot)
         self._stack.callback(self.pool.close)
         with using(self.pool):
-            dataflow = lower(self.plan, self.outputs, job_name=job.name, key_groups=self.settings.key_groups)
+            dataflow = lower(
+                self.plan,
+                self.outputs,
+                job_name=job.name,
+                key_groups=self.settings.key_groups,
+                options={"wake": self.wake},
+            )
         self._stack.callback(dataflow.close)
         started = time.monotonic()
         dataflow.warm_up()
@@ -222,6 +228,8 @@ class Session:
 
     def _process(self) -> bool:
         """One batch of each source that has something, the one that is furthest behind first."""
+        if self.dataflow.congested:
+            return False
         behind = sorted(self.prefetchers, key=lambda topic: self.dataflow.source(topic).watermarks.event_time)
         processed = [self._process_source(topic) for topic in behind]
         return any(processed)
@@ -287,11 +295,11 @@ class Session:
 
     def has_queued(self) -> bool:
         """Whether a source has something that is not processed yet."""
-        return any(prefetcher.queued for prefetcher in self.prefetchers.values())
+        return not self.dataflow.congested and any(prefetcher.queued for prefetcher in self.prefetchers.values())
 
     def caught_up(self) -> bool:
         """Whether everything that the broker had is processed."""
-        return all(
+        return not self.dataflow.under_way() and all(
             prefetcher.caught_up().issuperset(self.dataflow.source(topic).watermarks.partitions)
             for topic, prefetcher in self.prefetchers.items()
         )

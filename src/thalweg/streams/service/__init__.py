@@ -1,0 +1,1 @@
+"""Calls to services from a stream: `stream.map_async(function)`."""
