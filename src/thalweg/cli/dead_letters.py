@@ -1,8 +1,18 @@
-"""`thalweg dlq list|show`: the events of an embedded log that could not be processed, and why."""
+"""`thalweg dlq list|show|edit|replay|discard`: events that could not be processed, and sending them round again."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import polars as pl
 import typer
@@ -10,58 +20,193 @@ from rich.console import Console
 from rich.text import Text
 
 from thalweg.cli.topics import DEFAULT_LOG, LogFile, open_log, show
-from thalweg.connectors.sqlite_log import EmbeddedLog
-from thalweg.errors import ConnectorError
-from thalweg.streams.engine.job_outputs import DEAD_LETTER_SUFFIX as SUFFIX
+from thalweg.errors import ConfigurationError
 
-app = typer.Typer(help="Dead letters of an embedded log.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from thalweg.kafka.dead_letter.letters import DeadLetter
+    from thalweg.kafka.dead_letter.queue import DeadLetterQueue
+    from thalweg.kafka.dead_letter.store import LetterStore
+
+app = typer.Typer(help="Dead letters of a Kafka cluster or an embedded log.", no_args_is_help=True)
+
+Brokers = Annotated[
+    str | None, typer.Option("--broker", help="kafka://host:9092; without it the embedded log of --log.")
+]
+Topic = Annotated[str, typer.Argument(help="The topic whose dead letters they are.")]
+Place = Annotated[str, typer.Argument(help='Which letter: its place, such as "0:17" (see `show`).')]
+ErrorClass = Annotated[str | None, typer.Option("--error", help="Only letters of this error class.")]
 
 
 @app.command("list")
-def list_(log: LogFile = DEFAULT_LOG) -> None:
-    """Count the dead letters of each topic by error class."""
-    with open_log(log) as opened:
-        names = [name for name in opened.topics()["topic"] if name.endswith(SUFFIX)]
+def list_(log: LogFile = DEFAULT_LOG, broker: Brokers = None) -> None:
+    """Count the dead letters of each topic by error class and state."""
+    from thalweg.kafka.dead_letter.queue import DeadLetterQueue
+
+    with _store(log, broker) as store:
         rows = [
-            {"topic": name.removesuffix(SUFFIX), "error": error, "letters": letters}
-            for name in names
-            for error, letters in _headers(opened, name)["error_class"].value_counts(sort=True).iter_rows()
+            (topic, error, state, letters, None if newest is None else _time(newest))
+            for topic in sorted(store.topics())
+            for error, state, letters, newest in DeadLetterQueue(store, topic).summary().iter_rows()
         ]
-    show(pl.DataFrame(rows, schema={"topic": pl.String, "error": pl.String, "letters": pl.Int64}), numbers=("letters",))
+    texts = dict.fromkeys(("topic", "error", "state"), pl.String)
+    columns = {**texts, "letters": pl.Int64, "newest": pl.String}
+    show(pl.DataFrame(rows, columns, orient="row"), numbers=("letters",))
 
 
 @app.command("show")
 def show_(
-    topic: Annotated[str, typer.Argument(help="The topic whose dead letters to show.")],
+    topic: Topic,
+    place: Annotated[str | None, typer.Argument(help='One letter, such as "0:17": all of it.')] = None,
     log: LogFile = DEFAULT_LOG,
+    broker: Brokers = None,
     limit: Annotated[int, typer.Option(help="The newest so many.", min=1)] = 20,
+    error: ErrorClass = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object for each letter.")] = False,
 ) -> None:
     """Show dead letters: where from, which step refused them, why, and the payload."""
     console = Console()
-    with open_log(log) as opened:
-        letters = _headers(opened, topic.removesuffix(SUFFIX) + SUFFIX).tail(limit)
-        for letter in letters.iter_rows(named=True):
-            console.print(_letter(letter), soft_wrap=True)
+    with _queue(topic, log, broker) as queue:
+        letters = queue.letters(error_class=error)[-limit:] if place is None else [queue.letter(place)]
+    for letter in letters:
+        if as_json:
+            print(json.dumps(_plain(letter)))
+        else:
+            console.print(_text(letter, whole=place is not None), soft_wrap=True)
 
 
-def _letter(letter: dict[str, Any]) -> Text:
-    text = Text(f"{letter['topic']}[{letter['partition']}] offset {letter['offset']}  ", style="bold")
-    text.append(f"{letter['error_class']}", style="bold red").append(f" in {letter['operator']}: ")
-    text.append(letter["error_message"] or "").append("\n  ")
-    payload = letter["value"]
-    shown = "no payload" if payload is None else payload[:500].decode("utf-8", "backslashreplace")
-    return text.append(shown, style="dim").append(" …" if payload is not None and len(payload) > 500 else "")
+@app.command("edit")
+def edit(
+    topic: Topic,
+    place: Place,
+    log: LogFile = DEFAULT_LOG,
+    broker: Brokers = None,
+    value: Annotated[str | None, typer.Option("--value", help="The new payload.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="A file with the new payload.", exists=True)] = None,
+) -> None:
+    """Replace a letter's payload for its replay: with --value, --file, or in your editor ($EDITOR)."""
+    if value is not None and file is not None:
+        raise ConfigurationError("give --value or --file, not both")
+    with _queue(topic, log, broker) as queue:
+        letter = queue.letter(place)
+        if value is not None:
+            payload = value.encode()
+        elif file is not None:
+            payload = file.read_bytes()
+        else:
+            payload = _in_editor(letter.payload or b"")
+            if payload == (letter.payload or b""):
+                print("nothing was changed")
+                return
+        queue.edit(place, payload)
+    print(f"{place} is edited; `thalweg dlq replay {topic} {place}` sends it")
 
 
-_COLUMNS = ("topic", "partition", "offset", "operator", "error_class", "error_message")
+@app.command("discard")
+def discard(topic: Topic, place: Place, log: LogFile = DEFAULT_LOG, broker: Brokers = None) -> None:
+    """Mark a letter as one that will never be replayed."""
+    with _queue(topic, log, broker) as queue:
+        queue.discard(place)
+    print(f"{place} is discarded")
 
 
-def _headers(log: EmbeddedLog, topic: str) -> pl.DataFrame:
-    """The letters with the headers that say where each came from, as columns of text."""
-    if topic not in log.topics()["topic"]:
-        raise ConnectorError(f"no dead letters of {topic.removesuffix(SUFFIX)!r} in {log.path}")
-    rows = []
-    for record in log.records(topic).iter_rows(named=True):
-        headers = {header["key"]: header["value"].decode("utf-8", "replace") for header in record["headers"] or ()}
-        rows.append({**{name: headers.get(name) for name in _COLUMNS}, "value": record["value"]})
-    return pl.DataFrame(rows, schema={**dict.fromkeys(_COLUMNS, pl.String), "value": pl.Binary})
+@app.command("replay")
+def replay(
+    topic: Topic,
+    places: Annotated[list[str] | None, typer.Argument(help="Which letters; without any, all that are open.")] = None,
+    log: LogFile = DEFAULT_LOG,
+    broker: Brokers = None,
+    error: ErrorClass = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many, the oldest first.", min=1)] = None,
+    to: Annotated[str | None, typer.Option(help="Send them to this topic.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Send letters to the topic that they came from; each at most once, however often this is called."""
+    with _queue(topic, log, broker) as queue:
+        done = queue.replay(places or None, error_class=error, limit=limit, to=to, dry_run=dry_run)
+    print(f"{len(done)} letters {'would be' if dry_run else 'were'} replayed to {to or topic.removesuffix('.dlq')}")
+    for place, reason in done.skipped.items():
+        print(f"{place} not: {reason}")
+
+
+@contextmanager
+def _store(log: Path, broker: str | None) -> Iterator[LetterStore]:
+    if broker is None:
+        from thalweg.connectors.sqlite.letters import EmbeddedLetters
+
+        with open_log(log) as opened:
+            yield EmbeddedLetters(opened)
+        return
+    from thalweg.connectors.kafka import servers
+    from thalweg.kafka.dead_letter.store import KafkaLetters
+
+    store = KafkaLetters(servers(broker if "://" in broker else f"kafka://{broker}"))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def _queue(topic: str, log: Path, broker: str | None) -> Iterator[DeadLetterQueue]:
+    from thalweg.kafka.dead_letter.queue import DeadLetterQueue
+
+    with _store(log, broker) as store:
+        yield DeadLetterQueue(store, topic)
+
+
+def _text(letter: DeadLetter, *, whole: bool) -> Text:
+    text = Text(f"{letter.id}  {letter.topic}[{letter.partition}] offset {letter.offset}  ", style="bold")
+    text.append(f"{letter.error_class}", style="bold red").append(f" in {letter.operator}: ")
+    text.append(letter.error_message or "")
+    if letter.attempt > 1:
+        text.append(f" (attempt {letter.attempt})")
+    if letter.state != "open":
+        text.append(f" [{letter.state}]", style="green")
+    text.append("\n  ")
+    most = None if whole else 500
+    shown = "no payload" if letter.payload is None else letter.payload[:most].decode("utf-8", "backslashreplace")
+    cut = " …" if letter.is_cut or (most and len(letter.payload or b"") > most) else ""
+    text.append(shown, style="dim").append(cut)
+    if whole:
+        text.append(_more(letter))
+    return text
+
+
+def _more(letter: DeadLetter) -> str:
+    lines = [f"key: {(letter.key or b'').decode('utf-8', 'backslashreplace') or '–'}"]
+    if letter.timestamp is not None:
+        lines.append(f"time: {_time(letter.timestamp)}")
+    lines += [f"header {name}: {data.decode('utf-8', 'backslashreplace')}" for name, data in letter.headers.items()]
+    details = json.loads(letter.details) if letter.details else {}
+    lines += [f"{name}: {value}" for name, value in details.items()]
+    return "\n" + "\n".join(lines)
+
+
+def _plain(letter: DeadLetter) -> dict[str, object]:
+    def readable(data: bytes | None) -> str | None:
+        return None if data is None else data.decode("utf-8", "backslashreplace")
+
+    own = {name: readable(data) for name, data in letter.headers.items()}
+    names = ("id", "state", "topic", "partition", "offset", "timestamp", "operator", "error_class", "error_message")
+    made: dict[str, object] = {name: getattr(letter, name) for name in names}
+    details = json.loads(letter.details) if letter.details else None
+    made |= {"attempt": letter.attempt, "key": readable(letter.key), "payload": readable(letter.payload)}
+    return made | {"payload_size": letter.payload_size, "headers": own, "details": details}
+
+
+def _in_editor(payload: bytes) -> bytes:
+    if not sys.stdin.isatty():
+        raise ConfigurationError("there is no terminal for an editor: give the new payload by --value or --file")
+    with tempfile.TemporaryDirectory(prefix="thalweg-dlq-") as folder:
+        file = Path(folder) / "payload"
+        file.write_bytes(payload)
+        editor = shlex.split(os.environ.get("EDITOR") or "vi")
+        if subprocess.run([*editor, str(file)], check=False).returncode:
+            return payload
+        changed = file.read_bytes()
+    # Editors end files with a line end, which the payload did not have.
+    return changed.removesuffix(b"\n") if not payload.endswith(b"\n") else changed
+
+
+def _time(at: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at / 1000))

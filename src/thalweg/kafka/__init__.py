@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from thalweg.kafka.admin import KafkaAdmin, TopicDescription
+    from thalweg.kafka.dead_letter import DeadLetter, DeadLetterQueue, RetryingConsumer, RetryPolicy
     from thalweg.kafka.kafka_consumer import KafkaConsumer
     from thalweg.kafka.local_cluster import LocalKafka
     from thalweg.kafka.producer import KafkaProducer, ProduceError, RecordMetadata
     from thalweg.kafka.rows import BadRecords, KafkaRecord
+    from thalweg.kafka.schema_registry import SchemaRegistryClient
     from thalweg.kafka.security import KafkaSecurity
 
 _HOMES = {
     "BadRecords": "rows",
+    "DeadLetter": "dead_letter",
+    "DeadLetterQueue": "dead_letter",
     "KafkaAdmin": "admin",
     "KafkaConsumer": "kafka_consumer",
     "KafkaProducer": "producer",
@@ -23,11 +27,16 @@ _HOMES = {
     "LocalKafka": "local_cluster",
     "ProduceError": "producer",
     "RecordMetadata": "producer",
+    "RetryPolicy": "dead_letter",
+    "RetryingConsumer": "dead_letter",
+    "SchemaRegistryClient": "schema_registry",
     "TopicDescription": "admin",
 }
 
 __all__ = [
     "BadRecords",
+    "DeadLetter",
+    "DeadLetterQueue",
     "KafkaAdmin",
     "KafkaConsumer",
     "KafkaProducer",
@@ -36,6 +45,9 @@ __all__ = [
     "LocalKafka",
     "ProduceError",
     "RecordMetadata",
+    "RetryPolicy",
+    "RetryingConsumer",
+    "SchemaRegistryClient",
     "TopicDescription",
 ]
 

@@ -51,8 +51,14 @@ class Positions:
         Raises:
             ConnectorError: the group's coordinator does not answer.
         """
+        return {tp: offset for tp, (offset, _) in self.committed_notes(partitions).items()}
+
+    def committed_notes(
+        self, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, tuple[int, str]]:
+        """`committed`, with the note that was committed beside each offset."""
         wanted = self.assignment() if partitions is None else frozenset(partitions)
-        return {tp: offset for tp, (offset, _) in self._consumer.committed(wanted).items()} if wanted else {}
+        return self._consumer.committed(wanted) if wanted else {}
 
     def offsets_at(self, partitions: Iterable[TopicPartition], time: int | datetime) -> dict[TopicPartition, int]:
         """The offset of each partition's first record at or after a time (ms UTC, or an aware datetime)."""
