@@ -4,11 +4,12 @@
 #   make test-all                      the slow ones too (crashes, long runs)
 #   make check                         formatting, lint, strict types, import contracts
 #   make bench [ARGS="--quick"]        speed against confluent_kafka, Flink, Bytewax, Quix (see benchmarks/README.md)
+#   make bench-rules                   1,000 rules over 100,000 events, a state machine, a correlation
 PYTHON ?= python3
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo test test-all check format bench clean
+.PHONY: help setup demo test test-all check format bench bench-rules clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -38,6 +39,9 @@ format: setup
 
 bench: setup
 	@$(RUN) benchmarks/run.py $(ARGS)
+
+bench-rules: setup
+	@$(RUN) -m benchmarks.rules $(ARGS)
 
 clean:
 	rm -rf .venv .thalweg .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

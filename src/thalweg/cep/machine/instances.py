@@ -216,11 +216,18 @@ class Instances:
             pl.Series(_SINCE, self._since[codes]),
             pl.Series(_STEP, self._step[codes]),
             states.gather(np.where(self._previous[codes] < 0, self._states, self._previous[codes])).alias(_PREVIOUS),
-            pl.Series(_VISITS, [dict(zip(self.compiled.states, v, strict=True)) for v in self._visits[codes].tolist()])
-            if self._visits_width
-            else pl.lit(None).alias(_VISITS),
-            pl.Series(_PATH, [_names(self.compiled.states, p) for p in self._path[codes].tolist()], pl.List(pl.String)),
+            *self._extras(codes),
         )
+
+    def _extras(self, codes: Int64s) -> list[pl.Series]:
+        """What only some machines keep: how often each state was entered, and the states left last."""
+        extras = []
+        if self._visits_width:
+            columns = {name: self._visits[codes, number] for number, name in enumerate(self.compiled.states)}
+            extras.append(pl.DataFrame(columns).to_struct(_VISITS))
+        if self._history:
+            extras.append(path_lists(self.compiled.states, self._path[codes]).alias(_PATH))
+        return extras
 
     def restore(self, frames: Sequence[pl.DataFrame]) -> None:
         """Takes back what `changes` gave, oldest first. Timeouts count from then, as the machine has them now.
@@ -247,12 +254,13 @@ class Instances:
         self._state[codes] = [numbers[name] for name in rows.get_column(_STATE).to_list()]
         self._since[codes], self._step[codes] = rows.get_column(_SINCE).to_numpy(), rows.get_column(_STEP).to_numpy()
         self._previous[codes] = [numbers.get(name, -1) for name in rows.get_column(_PREVIOUS).to_list()]
-        if self._visits_width:
+        if self._visits_width and _VISITS in rows.columns:
             for code, visits in zip(codes, rows.get_column(_VISITS).to_list(), strict=True):
                 self._visits[code] = [(visits or {}).get(name) or 0 for name in numbers]
-        for code, path in zip(codes, rows.get_column(_PATH).to_list(), strict=True):
-            for place, name in enumerate(reversed((path or [])[-self._history :] if self._history else [])):
-                self._path[code, self._history - 1 - place] = numbers.get(name, -1)
+        if self._history and _PATH in rows.columns:
+            for code, path in zip(codes, rows.get_column(_PATH).to_list(), strict=True):
+                kept = [numbers.get(name, -1) for name in (path or [])[-self._history :]]
+                self._path[code, self._history - len(kept) :] = kept
         states = self._state[codes]
         tables = self.compiled.tables
         waits = np.where(tables.final[states], self.compiled.machine.remember_ms, tables.timeout[states])
@@ -260,8 +268,11 @@ class Instances:
         self._rebuild_heap(0)
 
 
-def _names(states: Sequence[str], numbers: Sequence[int]) -> list[str]:
-    return [states[number] for number in numbers if number >= 0]
+def path_lists(states: Sequence[str], paths: Int64s) -> pl.Series:
+    """Rows of state numbers (-1: none) as lists of names."""
+    numbers = pl.Series(paths.ravel()).replace(-1, None)
+    names = pl.Series(states, dtype=pl.String).gather(numbers)
+    return names.reshape(paths.shape).arr.to_list().list.drop_nulls()
 
 
 def _kernel() -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from thalweg.cep.machine.compiled import BITS, NAMED, CompiledMachine
-from thalweg.cep.machine.instances import Moved
+from thalweg.cep.machine.instances import Moved, path_lists
 from thalweg.records import Int64s
 from thalweg.streams.batch import RESERVED, TIMESTAMP, WATERMARK
 
@@ -72,7 +72,7 @@ def change_rows(
         pl.Series("since", since),
         pl.Series("at", time),
         pl.Series("step", step),
-        *([_paths(compiled.states, moved.paths)] if compiled.machine.history else []),
+        *([path_lists(compiled.states, moved.paths).alias("path")] if compiled.machine.history else []),
         _events(rows, row, event),
         pl.Series(TIMESTAMP, time),
         pl.Series(WATERMARK, time),
@@ -92,11 +92,6 @@ ROW = _ROW
 def _named(names: Sequence[str], numbers: Int64s) -> pl.Series:
     """Names by number; -1 is the last."""
     return pl.Series(names, dtype=pl.String).gather(np.where(numbers < 0, len(names) - 1, numbers))
-
-
-def _paths(states: Sequence[str], paths: Int64s) -> pl.Series:
-    texts = [[states[number] for number in path if number >= 0] for path in paths.tolist()]
-    return pl.Series("path", texts, dtype=pl.List(pl.String))
 
 
 def _events(rows: pl.DataFrame | None, places: Int64s, dtype: pl.DataType) -> pl.Series:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from thalweg.cep.rules.engine import RuleEngine
 from thalweg.cep.rules.evaluation import Evaluation
+from thalweg.cep.rules.ruleset import warm_up
 from thalweg.streams.batch import DEAD, Batch
 from thalweg.streams.engine.dead_letters import RowError, dead_letters, row_error
 from thalweg.streams.operator import Operator
@@ -24,6 +25,9 @@ class ApplyRules(Operator):
         self.engine = engine
         self.keys = list(keys)
         self.topics = topics
+
+    def warm_up(self) -> None:
+        warm_up()
 
     def on_batch(self, batch: Batch, port: int = 0) -> Iterator[Batch]:
         self.account.received += len(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +97,7 @@ class RuleSet:
         stopped = np.zeros(frame.height, np.bool_)
         done: dict[str, Booleans] = {}
         matched = np.zeros(len(self.rules), np.int64)
-        rows, numbers = [], []
+        fired: list[tuple[int, Int64s]] = []
         for number, mask in self._masks(frame, errors):
             rule = self.rules[number]
             if self._exclusive:
@@ -104,15 +105,10 @@ class RuleSet:
                 mask = self._allowed(rule, mask, stopped, done)
             places = np.flatnonzero(mask)
             if len(places):
-                rows.append(places)
-                numbers.append(np.full(len(places), number, np.int64))
+                fired.append((number, places))
             if not self._exclusive:
                 matched[number] = len(places)
-        if not rows:
-            return Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), matched, errors)
-        found, fired = np.concatenate(rows), np.concatenate(numbers)
-        order = np.argsort(found, kind="stable")
-        return Hits(found[order], fired[order], matched, errors)
+        return Hits(*_by_row(fired, frame.height), matched, errors)
 
     @staticmethod
     def _allowed(rule: Rule, mask: Booleans, stopped: Booleans, done: dict[str, Booleans]) -> Booleans:
@@ -148,6 +144,31 @@ class RuleSet:
         query = frame.lazy().select(expr.alias(str(number)) for number, expr in compiled.fast)
         result = query.collect()
         return {number: result.get_column(str(number)) for number, _ in compiled.fast}
+
+
+def _by_row(fired: Sequence[tuple[int, Int64s]], height: int) -> tuple[Int64s, Int64s]:
+    """(Number of a rule, its rows) for each rule, as rows and numbers in the order of rows, then of rules."""
+    if not fired:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    counts = np.zeros(height, np.int64)
+    for _, rows in fired:
+        counts[rows] += 1
+    following = np.cumsum(counts) - counts
+    numbers = np.empty(int(counts.sum()), np.int64)
+    for number, rows in fired:
+        _kernel().place(rows, following, number, numbers)
+    return np.repeat(np.arange(height), counts), numbers
+
+
+def warm_up() -> None:
+    """Compiles (or loads from the cache) the kernel."""
+    _by_row([(0, np.zeros(1, np.int64))], 1)
+
+
+def _kernel() -> Any:
+    from thalweg.cep.rules import _kernel as kernel
+
+    return kernel
 
 
 def _booleans(column: pl.Series, height: int) -> Booleans:
