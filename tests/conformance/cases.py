@@ -13,8 +13,9 @@ if str(Path(__file__).parents[2]) not in sys.path:
     sys.path.append(str(Path(__file__).parents[2]))
 
 from tests.conformance.cep_cases import run_cep_case
+from tests.conformance.nexmark_cases import run_nexmark
 from tests.conformance.not_served import NotServed
 from tests.conformance.trigger_cases import run_trigger_case
 from tests.conformance.window_cases import run_window_case
 
-__all__ = ["NotServed", "run_cep_case", "run_trigger_case", "run_window_case"]
+__all__ = ["NotServed", "run_cep_case", "run_nexmark", "run_trigger_case", "run_window_case"]

@@ -21,7 +21,7 @@ import polars as pl
 from tests.conformance.not_served import NotServed
 from thalweg.analytics import count, count_distinct
 from thalweg.streams import App, DataStream, Interval, SlidingWindow, TumblingWindow
-from thalweg.streams.testing import Snapshot, TestDriver
+from thalweg.streams.testing import Snapshot, TestDriver, current_rows
 
 Case = dict[str, Any]
 Streams = dict[str, DataStream]
@@ -95,17 +95,8 @@ class JoinRun:
             return pl.DataFrame(schema=dict.fromkeys(self.columns, pl.Null()))
         whole = pl.concat(frames, how="diagonal_relaxed")
         if self.case["emission"] == "final_state":
-            whole = folded(whole)
+            whole = current_rows(whole, self.stream.key_columns)
         return whole.with_columns([pl.lit(None).alias(n) for n in self.columns if n not in whole.columns])
-
-
-def folded(changes: pl.DataFrame) -> pl.DataFrame:
-    """The content that a changelog of inserts and deletes of whole rows leads to."""
-    names = [name for name in changes.columns if name != "__op"]
-    sign = pl.when(col("__op") == "delete").then(-1).otherwise(1)
-    counts = changes.group_by(names, maintain_order=True).agg(times=sign.sum())
-    assert counts.filter(col("times") < 0).is_empty(), "a row was taken back that was not there"
-    return counts.filter(col("times") > 0).select(pl.exclude("times").repeat_by("times").explode())
 
 
 def run_join_case(

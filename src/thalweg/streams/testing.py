@@ -311,6 +311,36 @@ def _from_rows(rows: Sequence[Mapping[str, Any]], schema: pl.Schema | None) -> p
     return pl.DataFrame([{n: row.get(n) for n in known} for row in rows], schema=known)
 
 
+def current_rows(changes: pl.DataFrame, keys: Sequence[str] = ()) -> pl.DataFrame:
+    """The rows that the changes of a changelog add up to; rows of a stream that appends, as they are.
+
+    Args:
+        changes: what came out, in order, with `__op`.
+        keys: the stream's key columns; without any, whole rows are inserted and deleted.
+
+    Raises:
+        ValueError: a row is deleted that is not there.
+
+    >>> changes = pl.DataFrame({"n": [1, 2, 1], "__op": ["insert", "insert", "delete"]})
+    >>> current_rows(changes).to_dicts()
+    [{'n': 2}]
+    """
+    if CHANGE not in changes.columns:
+        return changes
+    if keys:
+        last = changes.unique(list(keys), keep="last", maintain_order=True)
+        return last.filter(pl.col(CHANGE) != "delete").drop(CHANGE)
+    names = [name for name in changes.columns if name != CHANGE]
+    if "update" in changes[CHANGE]:  # one row for all
+        return changes.tail(1).filter(pl.col(CHANGE) != "delete").drop(CHANGE)
+    sign = pl.when(pl.col(CHANGE) == "delete").then(-1).otherwise(1)
+    counts = changes.group_by(names, maintain_order=True).agg(sign.sum().alias("__times"))
+    if (counts["__times"] < 0).any():
+        raise ValueError(f"deleted, but not there: {counts.filter(pl.col('__times') < 0).head(3).to_dicts()}")
+    there = counts.filter(pl.col("__times") > 0)
+    return there.select(pl.exclude("__times").repeat_by("__times").explode())
+
+
 def pieces(frame: pl.DataFrame, size: int) -> Iterator[pl.DataFrame]:
     """The frame in pieces of `size` rows, for tests of batch splits."""
     return (frame[start : start + size] for start in range(0, frame.height, size))
