@@ -35,7 +35,7 @@ def mermaid(machine: StateMachine) -> str:
     if failures:
         lines.append("    classDef failure fill:#f8d7da,stroke:#b02a37")
         lines.append(f"    class {','.join(failures)} failure")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _alias(name: str, number: int) -> str:
