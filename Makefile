@@ -5,11 +5,12 @@
 #   make check                         formatting, lint, strict types, import contracts
 #   make bench [ARGS="--quick"]        speed against confluent_kafka, Flink, Bytewax, Quix (see benchmarks/README.md)
 #   make bench-rules                   1,000 rules over 100,000 events, a state machine, a correlation
+#   make bench-state [ARGS="--quick"]  what state costs: per event, in checkpoints, at a restart
 PYTHON ?= python3
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo test test-all check format bench bench-rules clean
+.PHONY: help setup demo test test-all check format bench bench-rules bench-state clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -42,6 +43,9 @@ bench: setup
 
 bench-rules: setup
 	@$(RUN) -m benchmarks.rules $(ARGS)
+
+bench-state: setup
+	@$(RUN) benchmarks/state.py $(ARGS)
 
 clean:
 	rm -rf .venv .thalweg .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

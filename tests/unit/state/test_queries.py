@@ -14,7 +14,20 @@ from tests.unit.streams.memory_broker import MemoryBroker
 
 from thalweg import App, col
 from thalweg.errors import ConfigurationError, RestartRequired, StateError
-from thalweg.streams import ListState, MapState, SessionWindow, SlidingWindow, TumblingWindow, ValueState
+from thalweg.streams import (
+    AfterCount,
+    AfterWatermark,
+    ListState,
+    MapState,
+    Repeatedly,
+    SessionWindow,
+    SlidingWindow,
+    TumblingWindow,
+    ValueState,
+)
+from thalweg.streams.engine.requests import Boundary
+from thalweg.streams.querying import NOT_GIVEN, results_of
+from thalweg.streams.testing import TestDriver
 
 
 def app_of(broker: MemoryBroker) -> App:
@@ -99,6 +112,41 @@ def test_every_kind_of_step_answers():
             app.query("source-in")
     with pytest.raises(StateError, match="has ended"):
         app.query("all")
+
+
+def query(stream: Any, rows: list[dict[str, Any]], key: Any = NOT_GIVEN) -> list[tuple[Any, ...]]:
+    """What a step holds after these rows, by the test driver."""
+    driver = TestDriver(stream)
+    driver.send(rows)
+    boundary = Boundary(driver.dataflow, {}, {}, 1, 128)
+    return results_of(boundary, "asked", key).rows()
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        (TumblingWindow(100), [("a", 100, 200, 2)]),
+        (SlidingWindow(100, 50), [("a", 50, 150, 2), ("a", 100, 200, 2)]),
+        (SessionWindow(60), [("a", 120, 190, 2)]),
+    ],
+)
+def test_windows_with_triggers_answer(window, expected):
+    keyed = App("p").stream("in", timestamp="t").key_by("k")
+    early = keyed.window(window, trigger=AfterWatermark(early=Repeatedly(AfterCount(10))))
+    stream = early.aggregate(n=col("v").count()).uid("asked")
+    assert query(stream, ROWS) == expected
+    assert query(stream, ROWS, "a") == expected
+    assert query(stream, ROWS, "b") == []
+
+
+def test_aggregates_over_changing_rows_answer():
+    keyed = App("p").stream("in", timestamp="t").key_by("k")
+    latest = keyed.aggregate(s=col("v").sum())
+    counted = latest.group_by("s").aggregate(n=col("k").count()).uid("asked")
+    rows = [*ROWS, {"t": 140, "k": "b", "v": 6}]
+    assert query(counted, rows) == [(8, 2)]
+    assert query(counted, rows, 8) == [(8, 2)]
+    assert query(counted, rows, 9) == []
 
 
 def test_an_answer_is_never_ahead_of_what_is_committed():

@@ -18,6 +18,7 @@ from thalweg.streams.batch import CHANGE, TIMESTAMP, WATERMARK, Batch, Watermark
 from thalweg.streams.engine.changing_rows import DELETE, INSERT, UPDATE, Changes, Changing, ChangingRows
 from thalweg.streams.engine.join_base import TimedOperator
 from thalweg.streams.operator import Memory, State, StateDelta
+from thalweg.streams.querying import matching
 from thalweg.streams.state.key_index import KeyIndex
 from thalweg.streams.state.key_index import warm_up as warm_up_keys
 from thalweg.streams.state.keyed_rows import warm_up as warm_up_rows
@@ -162,6 +163,24 @@ class ChangingAggregate(TimedOperator):
     def on_watermark(self, watermark: Watermark) -> Iterator[Batch]:
         self.advance(watermark)
         return iter(())
+
+    @property
+    def keys(self) -> list[str]:
+        """What results are asked for by."""
+        return self.group
+
+    def query(self, keys: pl.DataFrame | None) -> pl.DataFrame:
+        """A row per group with its current results; reads all rows held."""
+        held = self.rows.rows.alive()
+        if not len(held):
+            return pl.DataFrame(schema=dict.fromkeys([*self.group, *self.plan.aggregates], pl.Null()))
+        groups = matching(self.rows.rows.read(held).select(self.group).unique(), keys)
+        slots = self.index.find(groups, groups.height)
+        results = self._results.read(slots)
+        if results is None:
+            return groups.clear().with_columns(pl.lit(None).alias(name) for name in self.plan.aggregates)
+        found = groups.with_columns(pl.Series(SLOT, slots)).join(results, on=SLOT)
+        return found.sort(self.group).select(*self.group, *self.plan.aggregates)
 
     def memory(self) -> Memory:
         return self.rows.rows.memory() + self._partials.memory() + self._results.memory()

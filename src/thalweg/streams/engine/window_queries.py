@@ -14,6 +14,7 @@ from thalweg.streams.state.row_store import SLOT
 if TYPE_CHECKING:
     from thalweg.streams.engine.window_aligned import AlignedWindowOperator
     from thalweg.streams.engine.window_slots import SlotWindowOperator
+    from thalweg.streams.engine.window_triggered import TriggeredWindowOperator
 
 
 def of_aligned(operator: AlignedWindowOperator, keys: pl.DataFrame | None) -> pl.DataFrame:
@@ -48,6 +49,21 @@ def of_slots(operator: SlotWindowOperator, keys: pl.DataFrame | None, *, bounds:
         facts |= {WINDOW_START: operator.index.start[slots], WINDOW_END: operator.index.ends(slots)}
     results = operator.finished(slots).join(pl.DataFrame(facts), on=SLOT).sort(*operator.keys, TIMESTAMP)
     return results.select(*operator.keys, *ends, *operator.plan.aggregates)
+
+
+def of_triggered(operator: TriggeredWindowOperator, keys: pl.DataFrame | None) -> pl.DataFrame:
+    """A row per key and open window: all of it so far or, where panes are discarded, what came since the last one."""
+    columns = [WINDOW_START, WINDOW_END, *operator.plan.aggregates]
+    slots = operator.index.alive()
+    slots = slots[operator.stores[0].has(slots)]
+    if len(slots) and keys is not None:
+        slots = matching(operator._names_of(slots), keys)[SLOT].to_numpy()
+    if not len(slots):
+        return empty(operator.keys, columns)
+    ends = operator.index.ends(slots)
+    facts = {SLOT: slots, WINDOW_START: operator.starts_of(slots, ends), WINDOW_END: ends}
+    results = operator.finished(slots).join(pl.DataFrame(facts), on=SLOT)
+    return results.sort(WINDOW_END, *operator.keys).select(*operator.keys, *columns)
 
 
 def empty(keys: list[str], columns: list[str]) -> pl.DataFrame:

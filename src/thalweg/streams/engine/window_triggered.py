@@ -76,6 +76,12 @@ class TriggeredWindowOperator(SlotWindowOperator):
     def starts_of(self, slots: Slots, ends: Slots) -> Slots:
         """When these windows begin."""
 
+    def query(self, keys: pl.DataFrame | None) -> pl.DataFrame:
+        """A row per key and open window with what its next pane would give now."""
+        from thalweg.streams.engine.window_queries import of_triggered
+
+        return of_triggered(self, keys)
+
     # -- rows and time
 
     def on_batch(self, batch: Batch, port: int = 0) -> Iterator[Batch]:
