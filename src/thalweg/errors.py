@@ -31,6 +31,10 @@ class RestartRequired(ConnectorError):
     """The open epoch is lost (aborted transaction, rebalance): go on from the last commit."""
 
 
+class SourceClosed(ConnectorError):
+    """A source was closed, on purpose, while it was in use."""
+
+
 class StateError(ThalwegError):
     """Durable state that is missing, incomplete, or of a format this version can't read."""
 

@@ -144,7 +144,8 @@ class Job:
     """The sensor job in a process of its own."""
 
     def __init__(self, bootstrap: str, source: str, sink: str, guarantee: str = "exactly-once") -> None:
-        settings = {"JOB_NAME": f"job-{sink}", "JOB_BROKER": f"kafka://{bootstrap}", "JOB_SOURCE": source,
+        self.name = f"job-{sink}"
+        settings = {"JOB_NAME": self.name, "JOB_BROKER": f"kafka://{bootstrap}", "JOB_SOURCE": source,
                     "JOB_SINK": sink, "JOB_GUARANTEE": guarantee}  # fmt: skip
         self.environment = {**os.environ, **settings}
         self.log = Path(os.environ.get("TMPDIR", "/tmp")) / f"{sink}.log"

@@ -22,7 +22,7 @@ class CommandLine(typer.Typer):
             return super().__call__(*args, **kwargs)
         except ThalwegError as error:
             typer.secho(f"thalweg: {error}", fg="red", err=True)
-            sys.exit(1)
+            sys.exit(programs.exit_code(error))
 
 
 app = CommandLine(
@@ -49,12 +49,24 @@ def version() -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def run(context: typer.Context, script: Script) -> None:
+def run(
+    context: typer.Context,
+    script: Script,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Run so many workers, and start crashed ones again (Kafka only).")
+    ] = None,
+    first_slot: Annotated[
+        int, typer.Option(min=0, help="The first worker's slot: hosts that share a job need slots of their own.")
+    ] = 0,
+) -> None:
     """Run a program: as `python script` does, and start its App where the script doesn't do so itself.
 
-    What follows the script's name is handed to it.
+    What follows the script's name is handed to it (after `--` also options that are named like those here).
     """
-    programs.run(script, context.args)
+    if workers is None:
+        programs.run(script, context.args)
+    else:
+        sys.exit(programs.supervise(script, context.args, workers, first_slot))
 
 
 @app.command()

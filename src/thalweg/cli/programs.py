@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from thalweg.errors import ConfigurationError
+from thalweg.errors import ConfigurationError, ThalwegError
 from thalweg.streams import App
 
 
@@ -31,16 +32,34 @@ def run(script: Path, arguments: Sequence[str] = (), *, from_savepoint: Path | N
     Raises:
         ConfigurationError: it made no App, or several of which none was run.
     """
-    with _as_script(script, arguments), _starting_from(from_savepoint):
+    with _noting_runs() as ran, _as_script(script, arguments), _starting_from(from_savepoint):
         found = _apps(runpy.run_path(str(script), run_name="__main__"))
+        if ran:
+            return
         if not found:
             raise ConfigurationError(f"{script} has no App in a variable; make one, or call run() yourself")
-        if any(app.status().state != "new" for app in found):
-            return
         if len(found) > 1:
             names = ", ".join(app.name for app in found)
             raise ConfigurationError(f"{script} has several apps ({names}); call run() of one of them in the script")
         found[0].run()
+
+
+def supervise(script: Path, arguments: Sequence[str], workers: int, first_slot: int) -> int:
+    """Runs the script in several processes, each a worker of its App; returns the exit code."""
+    from thalweg.cli.supervisor import Supervisor, worker_command
+
+    def log(line: str) -> None:
+        print(f"thalweg: {line}", file=sys.stderr, flush=True)
+
+    return Supervisor(worker_command(script, arguments), workers, first_slot=first_slot, log=log).run()
+
+
+def exit_code(error: ThalwegError) -> int:
+    """What the process ends with: a supervisor wants to know whether to start it again."""
+    from thalweg.cli.supervisor import exit_code as supervised
+    from thalweg.streams.worker import SLOT
+
+    return supervised(error) if SLOT in os.environ else 1
 
 
 def plan(script: Path, *, as_json: bool = False) -> None:
@@ -100,6 +119,23 @@ def _starting_from(savepoint: Path | None) -> Iterator[None]:
         App.run = run  # type: ignore[method-assign]
     try:
         yield
+    finally:
+        App.run = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def _noting_runs() -> Iterator[list[App]]:
+    """The apps that the program runs itself meanwhile, whether a variable holds them or not."""
+    ran: list[App] = []
+    original = App.run
+
+    def run(self: App, **settings: Any) -> None:
+        ran.append(self)
+        original(self, **settings)
+
+    App.run = run  # type: ignore[method-assign]
+    try:
+        yield ran
     finally:
         App.run = original  # type: ignore[method-assign]
 

@@ -12,6 +12,13 @@ from thalweg.kafka.admin import KafkaAdmin
 from thalweg.records import Decoder
 from thalweg.streams.connector import Committer, JobSettings, Source
 
+_EXCHANGE_CONFIG = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",  # the job deletes what its readers have committed
+    "retention.bytes": "-1",
+    "segment.bytes": str(64 * 1024 * 1024),
+    "max.message.bytes": str(32 * 1024 * 1024),  # one row may be larger than a usual record
+}
 _SERVER = re.compile(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}")
 
 
@@ -72,6 +79,12 @@ class KafkaBroker:
 
     def partitions(self, topic: str) -> int:
         return self._admin.partitions(topic)
+
+    def has_topic(self, topic: str) -> bool:
+        return self._admin.exists(topic)
+
+    def ensure_exchange(self, topic: str, partitions: int) -> int:
+        return self._admin.ensure_topic(topic, partitions, replication=self._replication, config=_EXCHANGE_CONFIG)
 
     def close(self) -> None:
         self._admin.close()

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +26,7 @@ from thalweg.connectors.kafka_changelog import ChangelogWriter, Restored, Tip
 from thalweg.connectors.kafka_changelog_reader import ChangelogReader
 from thalweg.connectors.kafka_commit_metadata import CommitMetadata
 from thalweg.connectors.kafka_outputs import KafkaOutputs
+from thalweg.connectors.kafka_trimmer import Trimmer
 from thalweg.errors import ConfigurationError, ConnectorError, FencedError, RestartRequired, StateError, ThalwegError
 from thalweg.kafka.admin import KafkaAdmin
 from thalweg.kafka.producer import KafkaProducer
@@ -48,6 +48,8 @@ logger = logging.getLogger("thalweg.kafka")
 TRANSACTION_TIMEOUT_MS = 10_000
 """A worker that dies inside a transaction blocks readers for so long, if nobody takes its slot over before."""
 _BATCH_BYTES = 1_000_000
+_PURGE_EVERY = 30.0
+"""Seconds between deletions from the exchange."""
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _CHANGELOG_CONFIG = {
     "cleanup.policy": "delete",
@@ -104,7 +106,8 @@ class KafkaCommitter:
         self._memberships: dict[str, Any] = {}
         self._changelog = ChangelogWriter(_new_writer())
         self._changelog_partitions = 0
-        self._trimmer = _Trimmer(admin, self.changelog_topic)
+        self._trimmer = Trimmer(admin)
+        self._next_purge = 0.0
 
     # ---------------------------------------------------------------- recovery
 
@@ -130,7 +133,7 @@ class KafkaCommitter:
     def _committed(self, wanted: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, CommitMetadata | None]]:
         """Offset and metadata of every committed partition of the wanted topics, also those of other workers."""
         found: dict[TopicPartition, tuple[int, CommitMetadata | None]] = {}
-        for topic in sorted({topic for topic, _ in wanted}):
+        for topic in sorted({topic for topic, _ in wanted} | self._consumers.keys()):
             every = [(topic, partition) for partition in range(self._admin.partitions(topic))]
             for tp, (offset, text) in self._consumer(topic).committed(every).items():
                 found[tp] = (offset, CommitMetadata.decode(text, f"{tp[0]} [{tp[1]}]"))
@@ -139,12 +142,14 @@ class KafkaCommitter:
     def _tips(
         self, wanted: Sequence[TopicPartition], committed: Mapping[TopicPartition, tuple[int, CommitMetadata | None]]
     ) -> dict[int, Tip]:
-        """The newest named epoch of each state partition that the wanted partitions name.
+        """The newest named epoch of each state partition that is this worker's: all that the wanted partitions name.
 
         A commit writes the offsets of those source partitions only for which something changed, so an older name may
         stand with another one: epochs of a state partition only grow, the highest is the valid one.
         """
-        named = {p for tp in wanted if tp in committed for p in _named(committed[tp])}
+        named = self._job.owned_states
+        if named is None:
+            named = frozenset(p for tp in wanted if tp in committed for p in _named(committed[tp]))
         tips: dict[int, Tip] = {}
         for _, metadata in committed.values():
             for partition, tip in (metadata.tips if metadata else {}).items():
@@ -208,7 +213,17 @@ class KafkaCommitter:
             self._lose(producer)
             raise RestartRequired(f"commit {commit.number} failed: {error}") from error
         for partition, offset in self._changelog.confirm().items():
-            self._trimmer.trim(partition, offset)
+            self._trimmer.trim(self.changelog_topic, partition, offset)
+        self._purge_exchange(commit)
+
+    def _purge_exchange(self, commit: Commit) -> None:
+        """What is read and committed is no longer needed: the exchange keeps nothing for long."""
+        read = {p: epoch.position for (topic, p), epoch in commit.epochs.items() if topic == self._job.exchange}
+        if not read or time.monotonic() < self._next_purge:
+            return
+        self._next_purge = time.monotonic() + _PURGE_EVERY
+        for partition, position in read.items():
+            self._trimmer.trim(str(self._job.exchange), partition, position)
 
     def _commit_transaction(self, producer: KafkaProducer, commit: Commit, ends: Mapping[int, int]) -> None:
         producer.begin_transaction()
@@ -259,7 +274,7 @@ class KafkaCommitter:
         """Makes the topic, and asks for the end offsets that the writer will need."""
         if not states:
             return {}
-        needed = 1 + max(state.state_partition for state in states)
+        needed = max(self._job.state_partitions, 1 + max(state.state_partition for state in states))
         if needed > self._changelog_partitions:
             self._admin.ensure_topic(self.changelog_topic, needed, config=_CHANGELOG_CONFIG)
             if self._admin.grow_topic(self.changelog_topic, needed):
@@ -332,47 +347,6 @@ class KafkaCommitter:
             return self._consumers[topic]
         except KeyError:
             raise ConnectorError(f"the job has no source for topic {topic!r}") from None
-
-
-class _Trimmer:
-    """Deletes changelog records that nothing needs any more, on a thread of its own: no commit waits for it."""
-
-    def __init__(self, admin: KafkaAdmin, topic: str) -> None:
-        self._admin = admin
-        self._topic = topic
-        self._wanted: dict[int, int] = {}
-        self._changed = threading.Condition()
-        self._closing = False
-        self._thread: threading.Thread | None = None
-
-    def trim(self, partition: int, before: int) -> None:
-        with self._changed:
-            self._wanted[partition] = before
-            self._changed.notify()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="thalweg-kafka-trim", daemon=True)
-                self._thread.start()
-
-    def close(self) -> None:
-        """Ends after what is under way; what was not deleted is deleted after the next full snapshot."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._wanted or self._closing)
-                if not self._wanted:
-                    return
-                wanted, self._wanted = self._wanted, {}
-            try:
-                self._admin.delete_records(self._topic, wanted)
-            except ConnectorError as error:
-                # Nothing is wrong with the job: the log is longer than it needs to be until the next full snapshot.
-                logger.warning("old records of %r were not deleted: %s", self._topic, error)
 
 
 def _new_writer() -> str:

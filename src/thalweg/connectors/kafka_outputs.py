@@ -74,6 +74,7 @@ class KafkaOutputs:
             None if keys is None else keys.records,
             null_keys=None if keys is None else keys.nulls,
             timestamps=None if write.timestamps is None else _milliseconds(write.timestamps),
+            partitions=None if write.partitions is None else write.partitions.to_numpy(),
             headers=None if write.headers is None else Headers.of_rows(write.headers),
             max_record_bytes=self._limits[write.topic] - _OVERHEAD,
         )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from thalweg.connectors.source_batch import decode_batch
-from thalweg.errors import ConfigurationError, ConnectorError, RestartRequired
+from thalweg.errors import ConfigurationError, ConnectorError, RestartRequired, SourceClosed
 from thalweg.kafka.consumer import BEGINNING, RecordConsumer, open_consumer
 from thalweg.kafka.consumer_errors import OffsetOutOfRange
 from thalweg.records import Decoder
@@ -84,9 +84,11 @@ class KafkaSource:
         Raises:
             ConnectorError: the source is not open.
         """
-        if self._consumer is None:
-            raise ConnectorError(f"the source of topic {self.topic!r} is not open")
-        return self._consumer
+        if (consumer := self._consumer) is not None:
+            return consumer
+        if self._closed:
+            raise SourceClosed(f"the source of topic {self.topic!r} was closed")
+        raise ConnectorError(f"the source of topic {self.topic!r} is not open")
 
     def open(self) -> Sequence[int]:
         """See `Source`. Nothing is fetched before `seek` (or the first `poll`) says from where."""
@@ -117,6 +119,19 @@ class KafkaSource:
             return
         named = {(self.topic, p): position for p, position in positions.items()}
         self._start(self._first_positions() | named if len(named) < len(self._partitions) else named)
+
+    def attend(self, timeout_ms: int) -> None:
+        """See `GroupSource`."""
+        self.consumer.poll(1, timeout_ms)  # nothing is fetched before `seek`: this only serves the group
+        if self.consumer.revoked:
+            raise RestartRequired(f"group {self.group!r} deals out the partitions of {self.topic!r} anew")
+
+    def first_positions(self) -> Mapping[int, int]:
+        """See `GroupSource`."""
+        return {
+            tp[1]: self.consumer.watermarks(tp)[0] if position == BEGINNING else position
+            for tp, position in self._starts.items()
+        }
 
     def poll(self, max_rows: int, timeout_ms: int) -> SourceBatch | None:
         """See `Source`."""
@@ -189,8 +204,6 @@ class KafkaSource:
         notice = _JOIN_NOTICE
         while (offered := self.consumer.offered()) is None:
             waited = time.monotonic() - started
-            if self._closed:
-                raise ConnectorError("closed while it joined its group")
             if waited > self._join_timeout:
                 raise ConnectorError(
                     f"group {self.group!r} has assigned no partitions of {self.topic!r} within {waited:.0f} s; "
@@ -205,7 +218,7 @@ class KafkaSource:
     def _first_positions(self) -> dict[TopicPartition, int]:
         """The group's committed offsets; without one, the beginning or the present end, by the start setting."""
         every = [(self.topic, partition) for partition in sorted(self._partitions)]
-        committed = self.consumer.committed(every)
+        committed = self.consumer.committed(every) if every else {}
         return {tp: committed[tp][0] if tp in committed else self._default_position(tp) for tp in every}
 
     def _default_position(self, tp: TopicPartition) -> int:

@@ -29,11 +29,12 @@ from thalweg.streams.savepoints import Savepoint, Savepoints
 from thalweg.streams.savepoints import opened as savepoint_at
 from thalweg.streams.stream import DataStream
 from thalweg.streams.watermarks import WatermarkGenerator
+from thalweg.streams.worker import this_worker
 
 if TYPE_CHECKING:
     from thalweg.expressions import CompiledFunction
     from thalweg.streams.engine.runner import Runner
-    from thalweg.streams.engine.session import SessionSettings
+    from thalweg.streams.engine.settings import SessionSettings
     from thalweg.streams.engine.status import JobStatus
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -206,6 +207,7 @@ class App(CorrelatingApp, Querying, Savepoints):
             opened = self.broker if not isinstance(self.broker, str) else None
             if opened is None:
                 opened = broker = open_broker(str(self.broker), **self.broker_settings)
+            this_worker().check(opened, self.name)
             settings = replace(self._session_settings(), savepoint=savepoint)
             runner = Runner(plan, opened, settings, clock or wall_clock)
             self._runner = runner
@@ -234,10 +236,11 @@ class App(CorrelatingApp, Querying, Savepoints):
         return self._runner.status()
 
     def _session_settings(self) -> SessionSettings:
-        from thalweg.streams.engine.session import SessionSettings
+        from thalweg.streams.engine.settings import SessionSettings
 
+        worker = this_worker()
         return SessionSettings(
-            job=JobSettings(self.name, guarantee=self.guarantee),
+            job=JobSettings(self.name, worker.slot, self.guarantee, workers=worker.workers),
             commit_interval=self.commit_interval,
             checkpoint=self.checkpoint,
             max_batch_rows=self.max_batch_rows,

@@ -90,6 +90,8 @@ class SinkWrite:
     """Int64, ms UTC; none: the broker's clock."""
     headers: Sequence[Mapping[str, bytes]] | None = None
     """One mapping per row (dead letters have them); None for the hot path."""
+    partitions: pl.Series | None = None
+    """Int32: the partition of each row, where the key does not choose it."""
 
 
 @dataclass(slots=True)
@@ -166,7 +168,13 @@ class JobSettings:
     guarantee: Guarantee = Guarantee.EXACTLY_ONCE
     start: str = "earliest"
     """Where a partition without a committed offset starts: "earliest" or "latest"."""
+    workers: int = 1
+    """How many workers the job is started with here; more may run elsewhere."""
     state_partitions: int = 1
+    owned_states: frozenset[int] | None = None
+    """The state partitions that this worker keeps; None: all."""
+    exchange: str | None = None
+    """The topic through which rows move between workers, where there are several."""
     clock: Callable[[], int] | None = None
 
 
@@ -190,6 +198,32 @@ class Broker(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class ScalableBroker(Protocol):
+    """A broker that deals partitions out to several workers, and so has an exchange."""
+
+    def has_topic(self, topic: str) -> bool:
+        """Whether it exists."""
+
+    def ensure_exchange(self, topic: str, partitions: int) -> int:
+        """Creates an exchange topic where it is missing; returns its partition count."""
+
+
+@runtime_checkable
+class GroupSource(Protocol):
+    """A source that is dealt its partitions by a group, together with other workers."""
+
+    def attend(self, timeout_ms: int) -> None:
+        """Between `open` and `seek`: answers the group, so that no other worker has to wait for this one.
+
+        Raises:
+            RestartRequired: the group deals its partitions out anew: open it again.
+        """
+
+    def first_positions(self) -> Mapping[int, int]:
+        """After `seek`: the position of every partition that this worker owns, before anything is read."""
 
 
 _SCHEMES = {"sqlite": "thalweg.connectors.sqlite_log:SqliteBroker", "kafka": "thalweg.connectors.kafka:KafkaBroker"}

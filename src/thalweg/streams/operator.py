@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import polars as pl
 
@@ -27,6 +27,11 @@ class Account:
     @property
     def closes(self) -> bool:
         return self.received == self.passed + self.absorbed + self.filtered + self.late + self.dead
+
+    def add(self, other: Account) -> None:
+        """Adds another's counts: the same operator in another task."""
+        for part in fields(Account):
+            setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
 
 
 @dataclass(slots=True)

@@ -28,6 +28,8 @@ class Querying:
         It waits for the next commit (brought forward) and shows what that commit has made durable: not more than
         readers of the job's output can see, and nothing that a crash could undo.
 
+        On several workers it shows the keys of this one.
+
         Args:
             name: the step's `.uid(…)`, or its id in `app.status()`.
             key: one key: its value; a tuple, or a dict by column, where there are several key columns. Without it all
@@ -53,13 +55,14 @@ class Querying:
 
 def results_of(boundary: Boundary, name: str, key: Any) -> pl.DataFrame:
     """The results of one step, of one key or of all."""
-    stages = {stage.operator.id: stage for stage in boundary.dataflow.stages}
-    if name not in stages:
-        known = ", ".join(number for number, stage in stages.items() if stage.stateful)
+    stages = boundary.dataflow.stages
+    operators = [stage.operator for stage in stages if stage.operator.id == name]
+    if not operators:
+        known = ", ".join(dict.fromkeys(stage.operator.id for stage in stages if stage.stateful))
         raise ConfigurationError(f"query: no step {name!r}; with state there are: {known or 'none'}")
-    operator = stages[name].operator
-    keys = None if key is NOT_GIVEN else frame_of_key(key, list(getattr(operator, "keys", ())), name)
-    return operator.query(keys)
+    keys = None if key is NOT_GIVEN else frame_of_key(key, list(getattr(operators[0], "keys", ())), name)
+    # Behind an exchange the step runs once per partition.
+    return pl.concat([operator.query(keys) for operator in operators], how="diagonal_relaxed")
 
 
 def frame_of_key(key: Any, columns: Sequence[str], name: str) -> pl.DataFrame:

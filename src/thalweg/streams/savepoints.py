@@ -77,14 +77,20 @@ class Savepoint:
     def of(cls, boundary: Boundary, job: str) -> Savepoint:
         """The job as it is at a commit that writes all state."""
         from thalweg import __version__
-        from thalweg.streams.engine.state_codec import encode
+        from thalweg.streams.engine.state_codec import encode_placed
 
+        if any(placed.partition is not None for placed in boundary.deltas):
+            raise StateError(
+                f"job {job!r} runs on an exchange: a savepoint would hold this worker's share only, and no rows that "
+                "are under way between workers"
+            )
         signatures = {stage.operator.id: stage.signature for stage in boundary.dataflow.stages if stage.stateful}
         records, operators = [], []
-        for name, delta in boundary.deltas.items():
-            own = encode(name, delta, boundary.state_partitions, groups=boundary.key_groups)
+        for placed in boundary.deltas:
+            own = encode_placed(placed, boundary.state_partitions, groups=boundary.key_groups)
+            size = sum(len(record.payload) for record in own)
+            operators.append(OperatorInfo(placed.operator_id, dict(signatures[placed.operator_id]), size))
             records += own
-            operators.append(OperatorInfo(name, dict(signatures[name]), sum(len(record.payload) for record in own)))
         return cls(job, time.time_ns() // 1_000_000, __version__, operators, dict(boundary.epochs), records)
 
     def write(self, path: str | Path) -> None:

@@ -16,8 +16,11 @@ from thalweg.streams.batch import CHANGE, INGESTED, MAX_TIME, OFFSET, PARTITION,
 from thalweg.streams.connector import SinkWrite, StateRecord
 from thalweg.streams.engine.dataflow import Dataflow
 from thalweg.streams.engine.dead_letters import late_letters
+from thalweg.streams.engine.exchange.edges import place
+from thalweg.streams.engine.exchange.record import unpack
+from thalweg.streams.engine.exchange.tasks import ScaledDataflow, Shape
 from thalweg.streams.engine.lower import lower
-from thalweg.streams.engine.state_codec import encode, merge
+from thalweg.streams.engine.state_codec import encode_placed, merge
 from thalweg.streams.operator import Account
 from thalweg.streams.plan.graph import Plan, resolve
 from thalweg.streams.plan.node import Node
@@ -37,6 +40,8 @@ class TestDriver:
         partitions: how many partitions each source has; the watermark is the least over all of them.
         clock: where the virtual clock starts, ms UTC. Without it the clock starts at 0 and `max_ahead` is not checked.
         batch_size: cuts what is sent into batches of at most so many rows.
+        exchange: runs the plan as several workers would: rows move through an exchange of so many partitions to the
+            operators that keep state.
 
     >>> from thalweg.streams import App
     >>> stream = App("test").stream("numbers", timestamp="t").filter(pl.col("n") > 1)
@@ -54,12 +59,15 @@ class TestDriver:
         partitions: int = 1,
         clock: int | None = None,
         batch_size: int | None = None,
+        exchange: int | None = None,
     ) -> None:
         if not targets:
             raise ConfigurationError("give the driver a stream or an app")
         self.clock = clock or 0
         self.batch_size = batch_size
         self._partitions = partitions
+        self._exchange = exchange
+        self._sent: list[tuple[int, bytes]] = []
         self._checks_ahead = clock is not None
         self._captures: dict[tuple[Node, str], str] = {}
         self._whole_app = isinstance(targets[0], App)
@@ -92,7 +100,7 @@ class TestDriver:
         return node.mode(tuple(self._mode_of(upstream) for upstream in node.inputs))
 
     def _start(self) -> None:
-        self.dataflow: Dataflow = lower(self.plan, self._outputs, job_name=self._app.name)
+        self.dataflow: Dataflow | ScaledDataflow = self._lower()
         self._offsets: dict[tuple[str, int], int] = {}
         for source in self.plan.sources:
             stage = self.dataflow.source(source.topic)
@@ -106,6 +114,15 @@ class TestDriver:
             if not self._checks_ahead:
                 stage.max_ahead = None
         self.dataflow.set_clock(self.clock)
+
+    def _lower(self) -> Dataflow | ScaledDataflow:
+        placement = place(self.plan)
+        if self._exchange is None or not placement.edges:
+            return lower(self.plan, self._outputs, job_name=self._app.name)
+        topics = {source.topic: self._partitions for source in self.plan.sources}
+        shape = Shape(placement, self._exchange, range(self._exchange), topics)
+        self._sent.clear()
+        return ScaledDataflow(self.plan, self._outputs, shape, self._sent.extend, job_name=self._app.name)
 
     # -- what goes in
 
@@ -190,8 +207,8 @@ class TestDriver:
 
     def snapshot(self, *, full: bool = False) -> Snapshot:
         """What a commit would write now, in wire form: progress, and the state changes since the last snapshot."""
-        deltas = self.dataflow.snapshot(full=full)
-        records = [record for name, delta in deltas.items() for record in encode(name, delta, self._partitions)]
+        places = self._exchange or self._partitions
+        records = [r for placed in self.dataflow.placed_snapshot(full=full) for r in encode_placed(placed, places)]
         progress = {s.topic: self.dataflow.source(s.topic).watermarks.committed() for s in self.plan.sources}
         return Snapshot(records, progress, dict(self._offsets), self.clock)
 
@@ -202,7 +219,7 @@ class TestDriver:
         where a commit would be.
         """
         self._start()
-        self.dataflow.restore(merge(r for snapshot in snapshots for r in snapshot.records).of_operators())
+        self.dataflow.restore_log(merge(r for snapshot in snapshots for r in snapshot.records))
         if snapshots:
             last = snapshots[-1]
             self.clock, self._offsets = last.clock, dict(last.offsets)
@@ -221,6 +238,19 @@ class TestDriver:
         while self.dataflow.under_way():  # calls to services: their results belong to what was sent
             time.sleep(0.001)
             self.dataflow.advance(self.clock)
+        if isinstance(self.dataflow, ScaledDataflow):
+            self._move(self.dataflow)
+
+    def _move(self, dataflow: ScaledDataflow) -> None:
+        """Carries rows through the exchange until none are under way."""
+        while dataflow.news({}) or dataflow.under_way():
+            dataflow.flush({})
+            for partition, payload in self._sent:
+                dataflow.receive(partition, [unpack(payload, "exchange")])
+            self._sent.clear()
+            dataflow.advance(self.clock)
+            if dataflow.under_way():
+                time.sleep(0.001)
 
     def _source(self, topic: str | None) -> SourceNode:
         sources = {source.topic: source for source in self.plan.sources}

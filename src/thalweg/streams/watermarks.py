@@ -157,6 +157,13 @@ class PartitionWatermarks:
         """Whether nothing of this source counts in a minimum now."""
         return bool(self.partitions) and len(self.idle) == len(self.partitions)
 
+    def by_partition(self) -> dict[int, int]:
+        """The watermark of each partition: no later row of it has a lower one."""
+        return {
+            p: MIN_TIME if largest == MIN_TIME else largest - self.out_of_orderness
+            for p, largest in self.committed().items()
+        }
+
     def committed(self) -> dict[int, int]:
         """What a commit keeps: the largest timestamp of each partition."""
         return {p: int(self.largest[p]) for p in self.partitions}

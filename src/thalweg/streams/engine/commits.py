@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from thalweg.streams.connector import Commit, Committer, PartitionEpoch, SinkWrite, StateRecord, TopicPartition
-from thalweg.streams.engine.state_codec import encode
-from thalweg.streams.operator import StateDelta
+from thalweg.streams.engine.state_codec import PlacedDelta, encode_placed
 
 
 @dataclass(slots=True)
@@ -18,7 +17,7 @@ class Epoch:
 
     epochs: Mapping[TopicPartition, PartitionEpoch]
     writes: Sequence[SinkWrite]
-    deltas: Mapping[str, StateDelta]
+    deltas: Sequence[PlacedDelta]
     full: bool
     """The deltas are a checkpoint: all state of all operators."""
     number: int
@@ -138,8 +137,8 @@ class CommitPipeline:
     def _encode(self, epoch: Epoch) -> list[StateRecord]:
         self.figures.to_encode, self.figures.encoded = len(epoch.deltas), 0
         records: list[StateRecord] = []
-        for operator, delta in epoch.deltas.items():
-            records += encode(operator, delta, self._partitions, self._void_to, groups=self._key_groups)
+        for delta in epoch.deltas:
+            records += encode_placed(delta, self._partitions, self._void_to, groups=self._key_groups)
             self.figures.encoded += 1
         return records
 

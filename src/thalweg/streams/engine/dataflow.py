@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby
+from typing import Any, Protocol
 
 import polars as pl
 
-from thalweg.errors import ConnectorError, OperatorFailed
+from thalweg.errors import ConnectorError, OperatorFailed, StateError
 from thalweg.streams.batch import DEAD, LATE, MIN_TIME, Batch, Watermark
+from thalweg.streams.engine.exchange.reader import ExchangeReader
+from thalweg.streams.engine.exchange.record import ExchangeRecord, runs_of_equal_columns
+from thalweg.streams.engine.exchange.writer import ExchangeWriter
 from thalweg.streams.engine.outputs import Outputs
 from thalweg.streams.engine.signatures import checked, signed
 from thalweg.streams.engine.source_stage import SourceStage
+from thalweg.streams.engine.state_codec import PlacedDelta, StateLog
 from thalweg.streams.operator import Account, Operator, State, StateDelta
 
 logger = logging.getLogger(__name__)
@@ -41,21 +46,75 @@ class Stage:
     emitted: int = 0
 
 
-class Dataflow:
-    """Stages in an order in which each comes after its inputs. Single-threaded."""
+class OriginWatermarks(Protocol):
+    """What the first operators of a dataflow know of time: those of its sources, and the ends of exchange edges."""
 
-    def __init__(self, stages: Sequence[Stage], sources: Mapping[str, int], outputs: Outputs) -> None:
+    event_time: int
+    closed_by_clock: bool
+
+    @property
+    def all_idle(self) -> bool: ...
+
+    def lift(self, event_time: int) -> None: ...
+
+
+class Dataflow:
+    """Stages in an order in which each comes after its inputs. Single-threaded.
+
+    Args:
+        sources: the stage number of each source, by topic.
+        readers: that of each exchange edge that comes in, by edge id.
+        writers: those of the exchange edges that go out.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        sources: Mapping[str, int],
+        outputs: Outputs,
+        readers: Mapping[str, int] | None = None,
+        writers: Iterable[int] = (),
+    ) -> None:
         self.stages = list(stages)
         self.sources = dict(sources)
-        """Stage number of each source, by topic."""
+        self.readers = dict(readers or {})
+        self.writers = list(writers)
         self.outputs = outputs
-        self._meetings = {topic: self._meets(number) for topic, number in self.sources.items()}
+        origins = [*self.sources.values(), *self.readers.values()]
+        self._meetings = {number: self._meets(number) for number in origins}
 
     def source(self, topic: str) -> SourceStage:
         """The first operator of a topic."""
         operator = self.stages[self.sources[topic]].operator
         assert isinstance(operator, SourceStage)
         return operator
+
+    def writer(self, number: int) -> ExchangeWriter:
+        """The exchange writer of that stage."""
+        operator = self.stages[number].operator
+        assert isinstance(operator, ExchangeWriter)
+        return operator
+
+    def reader(self, edge: str) -> ExchangeReader:
+        """The exchange reader of an edge.
+
+        Raises:
+            StateError: the program has no such edge.
+        """
+        if edge not in self.readers:
+            raise StateError(
+                f"the exchange holds rows for {edge!r}, which the program does not have (it has "
+                f"{', '.join(map(repr, sorted(self.readers))) or 'none'}): finish them with the program that wrote "
+                "them, then change it"
+            )
+        operator = self.stages[self.readers[edge]].operator
+        assert isinstance(operator, ExchangeReader)
+        return operator
+
+    def origin(self, number: int) -> OriginWatermarks | None:
+        """The watermarks that a stage brings in; None where it gets them from the stages that it reads."""
+        operator = self.stages[number].operator
+        return operator.watermarks if isinstance(operator, SourceStage | ExchangeReader) else None
 
     def warm_up(self) -> None:
         """Loads the kernels of all operators."""
@@ -75,15 +134,22 @@ class Dataflow:
         if frame.height:
             self._run(number, Batch(frame), 0)
 
+    def receive(self, records: Iterable[ExchangeRecord]) -> None:
+        """Takes records of the exchange; rows of one edge that come together go through together."""
+        for edge, neighbours in groupby(records, key=lambda record: record.edge):
+            reader = self.reader(edge)
+            rows = [reader.accept(record) for record in neighbours]
+            for frame in runs_of_equal_columns([frame for frame in rows if frame is not None and frame.height]):
+                self._run(self.readers[edge], Batch(frame), 0)
+
     def advance(self, clock: int) -> None:
         """Brings the watermarks of all sources to all operators, each operator after those it reads."""
         for number, stage in enumerate(self.stages):
             before = stage.seen
             event_time = self._least(stage)
             closed = any(self.stages[i].gives.idle_closed for i in stage.inputs)
-            if isinstance(stage.operator, SourceStage):
-                event_time, closed = stage.operator.watermarks.event_time, stage.operator.watermarks.closed_by_clock
-                stage.idle = stage.operator.watermarks.all_idle
+            if (origin := self.origin(number)) is not None:
+                event_time, closed, stage.idle = origin.event_time, origin.closed_by_clock, origin.all_idle
             else:
                 stage.idle = all(self.stages[i].idle for i in stage.inputs)
             stage.seen = Watermark(max(before.event_time, event_time), max(before.clock, clock), closed)
@@ -92,10 +158,10 @@ class Dataflow:
 
     def _lift_idle(self) -> None:
         """A source left out of a minimum comes back where the others have gone, so that none of its rows is too old."""
-        for topic, meetings in self._meetings.items():
-            watermarks = self.source(topic).watermarks
-            if meetings and watermarks.all_idle:
-                watermarks.lift(max(self.stages[number].seen.event_time for number in meetings))
+        for number, meetings in self._meetings.items():
+            origin = self.origin(number)
+            if origin is not None and meetings and origin.all_idle:
+                origin.lift(max(self.stages[meeting].seen.event_time for meeting in meetings))
 
     def _meets(self, source: int) -> list[int]:
         """The stages downstream of a source that read several others."""
@@ -156,6 +222,14 @@ class Dataflow:
         if full:
             return {s.operator.id: signed(deltas[s.operator.id], s.signature) for s in self.stages if s.stateful}
         return {name: delta for name, delta in deltas.items() if delta}
+
+    def placed_snapshot(self, *, full: bool = False) -> list[PlacedDelta]:
+        """Like `snapshot`, as the commit pipeline takes it."""
+        return [PlacedDelta(name, delta) for name, delta in self.snapshot(full=full).items()]
+
+    def restore_log(self, log: StateLog) -> None:
+        """Gives operators back all state of the job."""
+        self.restore(log.of_operators())
 
     def restore(self, states: Mapping[str, State]) -> None:
         """Gives operators back their state; called once, before the first row.

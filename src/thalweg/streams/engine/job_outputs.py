@@ -59,6 +59,14 @@ class JobOutputs:
             self._ensure_topic(write.topic)
             self._known_topics.add(write.topic)
         self.written += write.frame.height
+        self._hand_over(write)
+
+    def exchange(self, write: SinkWrite) -> None:
+        """Records for the exchange: no output of the job, but part of its epochs all the same."""
+        if write.frame.height:
+            self._hand_over(write)
+
+    def _hand_over(self, write: SinkWrite) -> None:
         if self._at_once:
             self._committer.send(write)
         else:
@@ -109,7 +117,8 @@ def together(writes: Sequence[SinkWrite]) -> list[SinkWrite]:
     """Joins writes of one sink, so that the broker gets few large ones; their order within a topic stays."""
     groups: dict[tuple[object, ...], list[SinkWrite]] = {}
     for write in writes:
-        shape = (write.topic, id(write.encoder), write.key_column, write.timestamps is None, write.headers is None)
+        has = (write.timestamps is None, write.headers is None, write.partitions is None)
+        shape = (write.topic, id(write.encoder), write.key_column, *has)
         groups.setdefault((*shape, *write.frame.schema.items()), []).append(write)
     return [_joined(group) for group in groups.values()]
 
@@ -119,6 +128,7 @@ def _joined(writes: Sequence[SinkWrite]) -> SinkWrite:
     if len(writes) == 1:
         return first
     stamps = [write.timestamps for write in writes if write.timestamps is not None]
+    places = [write.partitions for write in writes if write.partitions is not None]
     return SinkWrite(
         first.topic,
         pl.concat([write.frame for write in writes]),
@@ -126,4 +136,5 @@ def _joined(writes: Sequence[SinkWrite]) -> SinkWrite:
         first.key_column,
         pl.concat(stamps) if stamps else None,
         [header for write in writes for header in write.headers or ()] or None,
+        pl.concat(places) if places else None,
     )

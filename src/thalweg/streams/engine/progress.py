@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from thalweg.streams.connector import PartitionEpoch, TopicPartition
 
@@ -13,14 +13,28 @@ class Progress:
     Something changed for a partition where its position or its largest timestamp did, where the state partition of its
     number did, or where rows were put out (these belong to no partition: the first one carries them if no other does).
     A partition from which nothing was ever read has no position, and so no epoch; another carries its state.
+
+    Args:
+        partitions: those that this worker reads.
+        committed: what the last commit says of them.
+        carrier: the topic whose partitions carry the state partitions of their number; None: any topic's.
     """
 
     def __init__(
-        self, partitions: Iterable[TopicPartition], committed: Mapping[TopicPartition, PartitionEpoch]
+        self,
+        partitions: Iterable[TopicPartition],
+        committed: Mapping[TopicPartition, PartitionEpoch],
+        *,
+        carrier: str | None = None,
     ) -> None:
+        self._carrier = carrier
         self.committed: dict[TopicPartition, PartitionEpoch] = dict(committed)
         self.partitions = sorted(partitions)
         self.positions = {tp: epoch.position for tp, epoch in committed.items()}
+
+    def begin(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Where reading begins in partitions of which nothing is committed: they can be committed as they are."""
+        self.positions = {**positions, **self.positions}
 
     def moved(self, topic: str, positions: Mapping[int, int]) -> None:
         """Notes how far a processed batch has come."""
@@ -28,7 +42,11 @@ class Progress:
             self.positions[topic, partition] = position
 
     def epochs(
-        self, largest: Mapping[TopicPartition, int], state_partitions: Iterable[int], put_out: bool
+        self,
+        largest: Mapping[TopicPartition, int],
+        state_partitions: Iterable[int],
+        put_out: bool,
+        told: Collection[TopicPartition] = (),
     ) -> dict[TopicPartition, PartitionEpoch]:
         """The next epoch of every partition for which something changed.
 
@@ -36,9 +54,10 @@ class Progress:
             largest: the largest timestamp of each partition.
             state_partitions: those whose state changed.
             put_out: whether there is output in this epoch.
+            told: partitions of which other workers were told something.
         """
         known = [tp for tp in self.partitions if tp in self.positions]
-        touched = self._carriers(known, state_partitions)
+        touched = self._carriers(known, state_partitions) | set(told)
         changed = [tp for tp in known if tp in touched or self._differs(tp, largest)]
         if put_out and not changed:
             changed = known[:1]
@@ -52,7 +71,8 @@ class Progress:
         """The source partitions that carry these state partitions: those of their number, else the first."""
         carriers: set[TopicPartition] = set()
         for number in state_partitions:
-            carriers.update([tp for tp in known if tp[1] == number] or known[:1])
+            numbered = [tp for tp in known if tp[1] == number and self._carrier in (None, tp[0])]
+            carriers.update(numbered or known[:1])
         return carriers
 
     def _differs(self, tp: TopicPartition, largest: Mapping[TopicPartition, int]) -> bool:

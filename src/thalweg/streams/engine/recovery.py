@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from thalweg.errors import StateError
-from thalweg.streams.connector import Recovered
-from thalweg.streams.engine.state_codec import merge
-from thalweg.streams.operator import State, StateDelta
+from thalweg.streams.connector import JobSettings, Recovered
+from thalweg.streams.engine.state_codec import PlacedDelta, merge
+from thalweg.streams.operator import StateDelta
 from thalweg.streams.savepoints import Savepoint
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,8 @@ class Recovery:
         """In how many partitions the state is laid out."""
         self._gone = {record.operator_id for record in committed.states} if self.resumed else set[str]()
 
-    def check(self, known: Sequence[str], forget: Iterable[str], job: str) -> Mapping[str, State]:
-        """The state of the operators that the program has.
+    def check(self, known: Sequence[str], forget: Iterable[str], job: str) -> None:
+        """Refuses a program that lacks operators of which there is state.
 
         Raises:
             StateError: there is state of others, which the app does not forget.
@@ -52,7 +52,6 @@ class Recovery:
             frames = sum(len(frames) for state in self.log.states.values() for frames in state.values())
             count = len(self.recovered.epochs)
             logger.info("going on from %s: %d partitions, %d state frames", self._whence, count, frames)
-        return {name: state for name, state in self.log.of_operators().items() if name in known}
 
     @property
     def _whence(self) -> str:
@@ -62,7 +61,24 @@ class Recovery:
         """Whether the first commit has to write all state: it is the first, or what was there has to be voided."""
         return not self.recovered.epochs or self.resumed or bool(self._gone) or self.partitions not in (0, partitions)
 
-    def void(self, deltas: Mapping[str, StateDelta]) -> dict[str, StateDelta]:
-        """The deltas of a checkpoint, with empty state for operators that are no more: or the next start finds them."""
-        gone, self._gone = self._gone - deltas.keys(), set()
-        return {**deltas, **{name: StateDelta(full=True) for name in gone}}
+    def check_layout(self, job: JobSettings) -> None:
+        """Refuses to spread state over the partitions of an exchange that was laid out in others.
+
+        Raises:
+            StateError: it was.
+        """
+        if self.partitions not in (0, job.state_partitions):
+            raise StateError(
+                f"job {job.name!r} keeps its state in {self.partitions} partitions, and its exchange has "
+                f"{job.state_partitions}: it can't run on several workers as it is. Start it under a new name"
+            )
+
+    def void(self, deltas: Sequence[PlacedDelta], places: Iterable[int | None]) -> list[PlacedDelta]:
+        """The deltas of a checkpoint, with empty state for operators that are no more: or the next start finds them.
+
+        Args:
+            places: the state partitions of this worker; None where state is placed by key.
+        """
+        gone, self._gone = self._gone - {placed.operator_id for placed in deltas}, set()
+        empty = [PlacedDelta(name, StateDelta(full=True), place) for name in sorted(gone) for place in places]
+        return [*deltas, *empty]

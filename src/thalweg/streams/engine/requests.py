@@ -8,27 +8,28 @@ second copy of the state.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import StateError
 from thalweg.streams.connector import PartitionEpoch, TopicPartition
-from thalweg.streams.operator import StateDelta
 
 if TYPE_CHECKING:
     from thalweg.streams.engine.dataflow import Dataflow
+    from thalweg.streams.engine.exchange.tasks import ScaledDataflow
+    from thalweg.streams.engine.state_codec import PlacedDelta
 
 
 @dataclass(frozen=True)
 class Boundary:
     """The job between two batches, as a commit makes it durable."""
 
-    dataflow: Dataflow
+    dataflow: Dataflow | ScaledDataflow
     epochs: Mapping[TopicPartition, PartitionEpoch]
     """Of all partitions."""
-    deltas: Mapping[str, StateDelta]
+    deltas: Sequence[PlacedDelta]
     """What the commit writes; all state where the question asked for it."""
     state_partitions: int
     key_groups: int

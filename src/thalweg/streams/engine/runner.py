@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,8 @@ from typing import Any
 from thalweg.errors import ConnectorError, RestartRequired
 from thalweg.streams.batch import MIN_TIME
 from thalweg.streams.connector import Broker
-from thalweg.streams.engine.session import Session, SessionSettings
+from thalweg.streams.engine.session import Session
+from thalweg.streams.engine.settings import SessionSettings
 from thalweg.streams.engine.status import (
     CommitStatus,
     JobStatus,
@@ -97,7 +99,7 @@ class Runner:
 
     def _attempt(self, deadline: float | None, until_caught_up: bool) -> bool:
         """One session; true when the job has ended, false when it is to start again."""
-        session = Session(self.plan, self._broker, self.settings, self._clock, self._wake)
+        session = Session(self.plan, self._broker, self.settings, self._clock, self._wake, self._stop.is_set)
         self._set_state("starting")
         try:
             session.open()
@@ -107,6 +109,9 @@ class Runner:
             self._publish(session, "stopped")
         except RestartRequired as error:
             committed = getattr(session, "pipeline", None)
+            if self._stop.is_set() and committed is None:
+                self._set_state("stopped")
+                return True
             self._in_a_row = 0 if committed is not None and committed.figures.count else self._in_a_row
             if self._in_a_row >= MAX_RESTARTS:
                 raise ConnectorError(f"gave up after {MAX_RESTARTS} restarts without a commit: {error}") from error
@@ -200,16 +205,16 @@ class Runner:
         )
 
     def _operators(self, session: Session) -> list[OperatorStatus]:
+        """Each operator once, however many tasks run it."""
         accounts = copy_accounts(session.dataflow.accounts())
+        batches: Counter[str] = Counter()
+        stateful: dict[str, bool] = {}
+        for stage in session.dataflow.stages:
+            batches[stage.operator.id] += stage.batches
+            stateful[stage.operator.id] = stage.stateful
         return [
-            OperatorStatus(
-                stage.operator.id,
-                accounts[stage.operator.id],
-                stage.batches,
-                stage.stateful,
-                session.memory.get(stage.operator.id, Memory()),
-            )
-            for stage in session.dataflow.stages
+            OperatorStatus(name, accounts[name], batches[name], keeps, session.memory.get(name, Memory()))
+            for name, keeps in stateful.items()
         ]
 
 

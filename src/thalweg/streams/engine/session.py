@@ -5,36 +5,31 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from inspect import signature
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import polars as pl
 
 from thalweg.errors import ConnectorError
-from thalweg.records import Decoder
-from thalweg.streams.batch import INGESTED
-from thalweg.streams.checkpoints import CheckpointConfig
-from thalweg.streams.connector import Broker, Committer, JobSettings, Recovered, Source, SourceBatch, TopicPartition
+from thalweg.streams.batch import INGESTED, MIN_TIME
+from thalweg.streams.connector import Broker, Committer, Source, TopicPartition
 from thalweg.streams.engine.checkpointing import Checkpointing
 from thalweg.streams.engine.commits import CommitPipeline, Epoch
-from thalweg.streams.engine.dataflow import Dataflow
-from thalweg.streams.engine.job_outputs import JobOutputs
-from thalweg.streams.engine.lower import lower
+from thalweg.streams.engine.exchange.tasks import ScaledDataflow
+from thalweg.streams.engine.exchange.traffic import QUEUED_RECORDS, RECORDS_PER_POLL, ExchangeTraffic
+from thalweg.streams.engine.opening import Opened, joined, open_sources
 from thalweg.streams.engine.prefetch import Prefetcher
 from thalweg.streams.engine.progress import Progress
 from thalweg.streams.engine.recovery import Recovery
-from thalweg.streams.engine.requests import Boundary, Requests
-from thalweg.streams.engine.state_codec import touched
+from thalweg.streams.engine.requests import Boundary
+from thalweg.streams.engine.settings import SessionSettings
+from thalweg.streams.engine.starting import make_dataflow, make_outputs, set_watermarks
+from thalweg.streams.engine.state_codec import PlacedDelta, touched_places
 from thalweg.streams.engine.status import Latencies, StateStatus
-from thalweg.streams.operator import Memory, StateDelta
+from thalweg.streams.operator import Memory
 from thalweg.streams.plan.graph import Plan
 from thalweg.streams.plan.sink import SinkNode
-from thalweg.streams.plan.source import SourceNode
-from thalweg.streams.savepoints import Savepoint
 from thalweg.streams.state.pool import using
-from thalweg.streams.watermarks import PartitionWatermarks
 
 logger = logging.getLogger(__name__)
 
@@ -50,23 +45,6 @@ PENDING_BYTES = 256 * 1024 * 1024
 """How large that output may grow."""
 
 
-@dataclass(frozen=True)
-class SessionSettings:
-    """What a session needs to know of its app."""
-
-    job: JobSettings
-    commit_interval: int
-    checkpoint: CheckpointConfig
-    max_batch_rows: int
-    late_to_dead_letters: bool
-    forget_state: tuple[str, ...]
-    key_groups: int = 128
-    requests: Requests = field(default_factory=Requests)
-    """What other threads ask of the job."""
-    savepoint: Savepoint | None = None
-    """Where to start instead of at the last commit."""
-
-
 class Session:
     """The sources, operators and commit pipeline of one attempt.
 
@@ -76,15 +54,23 @@ class Session:
         settings: of the app.
         clock: the job's clock, ms UTC.
         wake: set whenever there may be something to do.
+        stopped: whether the job has been told to end.
     """
 
     def __init__(
-        self, plan: Plan, broker: Broker, settings: SessionSettings, clock: Callable[[], int], wake: threading.Event
+        self,
+        plan: Plan,
+        broker: Broker,
+        settings: SessionSettings,
+        clock: Callable[[], int],
+        wake: threading.Event,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.plan = plan
         self.settings = settings
         self.clock = clock
         self.wake = wake
+        self._stopped = stopped
         self.latencies = Latencies()
         self.received = dict.fromkeys((source.topic for source in plan.sources), 0)
         self.memory: dict[str, Memory] = {}
@@ -99,6 +85,8 @@ class Session:
         self._changed = False
         self._number = 0
         self._checkpoints = 0
+        self._told: set[TopicPartition] = set()
+        """Source partitions of which other workers were told since the last commit."""
 
     # -- opening
 
@@ -109,85 +97,51 @@ class Session:
             ConnectorError, StateError, PlanError: what is wrong, before anything runs.
         """
         self._ensure_sinks()
-        with _timed("decoders"):
-            sources = {node.topic: self._open_source(node) for node in self.plan.sources}
-        partitions: dict[str, Sequence[int]] = {topic: source.open() for topic, source in sources.items()}
-        owned = [(topic, p) for topic, numbers in partitions.items() for p in numbers]
         job = self.settings.job
-        job.state_partitions = max((len(numbers) for numbers in partitions.values()), default=1) or 1
-        self.committer: Committer = self._broker.committer(job, list(sources.values()))
+        opened = open_sources(self.plan, self._broker, job, self._stack, self._stopped)
+        job.state_partitions, job.exchange = opened.state_partitions, opened.exchange
+        job.owned_states = None if opened.shape is None else frozenset(opened.shape.owned)
+        self.committer: Committer = self._broker.committer(job, list(opened.sources.values()))
         self._stack.callback(self.committer.close)
-        self.recovery = Recovery(self.committer.recover(owned), self.settings.savepoint)
+        self.recovery = Recovery(self.committer.recover(opened.partitions), self.settings.savepoint)
         recovered, self._changed = self.recovery.recovered, self.recovery.resumed
-        self.outputs = self._make_outputs()
-        self.dataflow = self._make_dataflow(partitions, recovered)
-        self.progress = Progress(owned, recovered.epochs)
-        self._restore()
-        for topic, source in sources.items():
+        self.outputs = make_outputs(self._broker, self.committer, self.settings)
+        self._make_dataflow(opened)
+        self.progress = Progress(opened.partitions, recovered.epochs, carrier=opened.exchange)
+        self._restore(opened)
+        for topic, source in opened.sources.items():
             source.seek({p: e.position for (t, p), e in recovered.epochs.items() if t == topic})
-        self.prefetchers = {topic: self._prefetch(source) for topic, source in sources.items()}
+        self.progress.begin(opened.first_positions())
+        self._start_reading(opened)
         self._tick()
         self._last_commit = time.monotonic()
-
-    def _open_source(self, node: SourceNode) -> Source:
-        decoder = decoder_of(node, self.plan.required[node])
-        job = replace(self.settings.job, start=node.start)
-        source = self._broker.source(node.topic, decoder, job, broker_timestamps=node.has_broker_time)
-        self._stack.callback(source.close)
-        return source
 
     def _ensure_sinks(self) -> None:
         for node in self.plan.nodes:
             if isinstance(node, SinkNode):
                 self._broker.ensure_topic(node.topic, node.partitions)
 
-    def _make_outputs(self) -> JobOutputs:
-        from thalweg.formats import open_format
-
-        return JobOutputs(
-            self.committer,
-            self.settings.job.guarantee,
-            ensure_topic=self._broker.ensure_topic,
-            raw_encoder=open_format("raw").encoder(),
-            fallback_topic=self.settings.job.name,
-            late_to_dead_letters=self.settings.late_to_dead_letters,
-        )
-
-    def _make_dataflow(self, partitions: Mapping[str, Sequence[int]], recovered: Recovered) -> Dataflow:
-        job = self.settings.job
-        self.pool = self.settings.checkpoint.backend.open(job.name, job.slot)
+    def _make_dataflow(self, opened: Opened) -> None:
+        job, backend = self.settings.job, self.settings.checkpoint.backend
+        self.pool = backend.open(job.name, job.slot)
         self._stack.callback(self.pool.close)
         with using(self.pool):
-            dataflow = lower(
-                self.plan,
-                self.outputs,
-                job_name=job.name,
-                key_groups=self.settings.key_groups,
-                options={"wake": self.wake},
-            )
-        self._stack.callback(dataflow.close)
+            self.dataflow = make_dataflow(self.plan, self.outputs, opened, self.settings, self.wake)
+        self._stack.callback(self.dataflow.close)
         started = time.monotonic()
-        dataflow.warm_up()
+        self.dataflow.warm_up()
         if (elapsed := time.monotonic() - started) > 1:
             logger.info("compiled the kernels in %.1f s; the next start finds them in the cache", elapsed)
-        now = self.clock()
-        for node in self.plan.sources:
-            watermarks = PartitionWatermarks(
-                partitions[node.topic],
-                node.watermark.max_out_of_orderness,
-                idle_timeout=node.idle_timeout,
-                close_idle_after=node.close_idle_after,
-                clock=now,
-            )
-            watermarks.restore({p: e.max_timestamp for (t, p), e in recovered.epochs.items() if t == node.topic})
-            dataflow.source(node.topic).watermarks = watermarks
-        return dataflow
+        set_watermarks(self.plan, self.dataflow, opened, self.recovery.recovered, self.clock())
 
-    def _restore(self) -> None:
+    def _restore(self, opened: Opened) -> None:
         recovery, job = self.recovery, self.settings.job
+        if opened.shape is not None:
+            recovery.check_layout(job)
         known = [stage.operator.id for stage in self.dataflow.stages if stage.stateful]
         self.dataflow.set_clock(self.clock())
-        self.dataflow.restore(recovery.check(known, self.settings.forget_state, job.name))
+        recovery.check(known, self.settings.forget_state, job.name)
+        self.dataflow.restore_log(recovery.log)
         self.pipeline = CommitPipeline(
             self.committer, job.state_partitions, recovery.partitions, self.settings.key_groups, self.wake
         )
@@ -199,9 +153,20 @@ class Session:
             forced=recovery.forces_checkpoint(job.state_partitions),
         )
 
-    def _prefetch(self, source: Source) -> Prefetcher:
+    def _start_reading(self, opened: Opened) -> None:
         rows = self.settings.max_batch_rows
-        prefetcher = Prefetcher(source, self.wake, max_rows=rows, capacity=rows * QUEUED_BATCHES)
+        self.prefetchers = {
+            topic: self._prefetch(source, rows, rows * QUEUED_BATCHES)
+            for topic, source in opened.sources.items()
+            if topic != opened.exchange
+        }
+        self.exchange: ExchangeTraffic | None = None
+        if opened.exchange is not None and isinstance(self.dataflow, ScaledDataflow):
+            prefetcher = self._prefetch(opened.sources[opened.exchange], RECORDS_PER_POLL, QUEUED_RECORDS)
+            self.exchange = ExchangeTraffic(opened.exchange, self.dataflow, prefetcher, self.prefetchers)
+
+    def _prefetch(self, source: Source, rows: int, capacity: int) -> Prefetcher:
+        prefetcher = Prefetcher(source, self.wake, max_rows=rows, capacity=capacity)
         self._stack.callback(prefetcher.stop)
         prefetcher.start()
         return prefetcher
@@ -222,9 +187,12 @@ class Session:
     def check(self) -> None:
         """Raises what happened on the other threads."""
         self.pipeline.check()
-        for prefetcher in self.prefetchers.values():
+        for prefetcher in self._readers():
             if prefetcher.error is not None:
                 raise prefetcher.error
+
+    def _readers(self) -> list[Prefetcher]:
+        return [*self.prefetchers.values(), *([self.exchange.prefetcher] if self.exchange is not None else [])]
 
     def _process(self) -> bool:
         """One batch of each source that has something, the one that is furthest behind first."""
@@ -232,7 +200,17 @@ class Session:
             return False
         behind = sorted(self.prefetchers, key=lambda topic: self.dataflow.source(topic).watermarks.event_time)
         processed = [self._process_source(topic) for topic in behind]
-        return any(processed)
+        return any([self._process_exchange(), *processed])
+
+    def _process_exchange(self) -> bool:
+        if self.exchange is None:
+            return False
+        self.dataflow.set_clock(self.clock())
+        batches = self.exchange.process()
+        for batch in batches:
+            self.progress.moved(self.exchange.topic, batch.positions)
+        self._changed = self._changed or bool(batches)
+        return bool(batches)
 
     def _process_source(self, topic: str) -> bool:
         batches = self.prefetchers[topic].take(self.settings.max_batch_rows)
@@ -265,7 +243,14 @@ class Session:
             self._advance_source(topic)
         self.dataflow.set_clock(now)
         self.dataflow.advance(now)
-        if self.settings.job.guarantee == "at-least-once" and self._oldest_ingested is not None:
+        if self.settings.job.guarantee == "at-least-once":
+            self._send_at_once()
+
+    def _send_at_once(self) -> None:
+        """At-least-once: rows for other workers don't wait for the commit; what is out by now counts as done."""
+        if self.exchange is not None and self.exchange.has_news:
+            self._told |= self.exchange.flush()
+        if self._oldest_ingested is not None:
             self.latencies.add(self.clock() - self._oldest_ingested)
             self._oldest_ingested = None
 
@@ -285,8 +270,12 @@ class Session:
         """Looks at how much state the operators hold, about once a second."""
         if now >= self._next_measure:
             self._next_measure = now + MEASURE_EVERY
-            stages = self.dataflow.stages
-            self.memory = {stage.operator.id: stage.operator.memory() for stage in stages if stage.stateful}
+            total: dict[str, Memory] = {}
+            for stage in self.dataflow.stages:
+                if stage.stateful:
+                    before = total.get(stage.operator.id, Memory())
+                    total[stage.operator.id] = before + stage.operator.memory()
+            self.memory = total
 
     def state_status(self) -> StateStatus:
         """Working state and its backend."""
@@ -295,28 +284,43 @@ class Session:
 
     def has_queued(self) -> bool:
         """Whether a source has something that is not processed yet."""
-        return not self.dataflow.congested and any(prefetcher.queued for prefetcher in self.prefetchers.values())
+        return not self.dataflow.congested and any(prefetcher.queued for prefetcher in self._readers())
 
     def caught_up(self) -> bool:
         """Whether everything that the broker had is processed."""
-        return not self.dataflow.under_way() and all(
+        read = not self.dataflow.under_way() and all(
             prefetcher.caught_up().issuperset(self.dataflow.source(topic).watermarks.partitions)
             for topic, prefetcher in self.prefetchers.items()
         )
+        return read and (self.exchange is None or (self.exchange.done and not self.uncommitted))
 
     # -- committing
 
     def commit_if_due(self) -> None:
         """Starts a commit when it is time and something changed; waits for the last one where output piles up."""
         self._watch_timeout()
-        rows = PENDING_BATCHES * self.settings.max_batch_rows
-        full = self.outputs.pending_rows > rows or self.outputs.pending_bytes > PENDING_BYTES
+        full = self.pending_rows > self.pending_limit or self.pending_bytes > PENDING_BYTES
         if self.pipeline.busy and not full:
             return
         if full:
             self.pipeline.wait(self.settings.checkpoint.timeout / 1000)
         if full or self.commit_in() <= 0 or self.settings.requests.waiting:
             self._start_commit()
+
+    @property
+    def pending_limit(self) -> int:
+        """How many rows of output may wait for a commit before processing waits too."""
+        return PENDING_BATCHES * self.settings.max_batch_rows
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows that wait for the next commit: output, and rows on their way to other workers."""
+        return self.outputs.pending_rows + (self.exchange.dataflow.pending_rows if self.exchange is not None else 0)
+
+    @property
+    def pending_bytes(self) -> int:
+        """How large they are in memory."""
+        return self.outputs.pending_bytes + (self.exchange.dataflow.pending_bytes if self.exchange is not None else 0)
 
     def commit_in(self) -> float:
         """Seconds until the next commit may start."""
@@ -333,25 +337,27 @@ class Session:
         self._last_commit = now
         requests = self.settings.requests
         if not self.progress.positions or not (self.uncommitted or requests.wants_all):
-            requests.answer(self._boundary(self.dataflow.snapshot(full=True) if requests.wants_all else {}))
+            requests.answer(self._boundary(self.dataflow.placed_snapshot(full=True) if requests.wants_all else ()))
             requests.confirm()
             return
+        if self.exchange is not None:
+            self._told |= self.exchange.flush()
         largest = self._largest()
         full = self.checkpointing.due(now, self.pipeline.figures) or requests.wants_all
-        deltas = self.dataflow.snapshot(full=full)
+        deltas = self.dataflow.placed_snapshot(full=full)
         if full:
             self.checkpointing.started(now)
-            deltas = self.recovery.void(deltas)
+            deltas = self.recovery.void(deltas, self.exchange.dataflow.tasks if self.exchange is not None else (None,))
         writes = self.outputs.take()
-        partitions = touched(deltas.values(), self.settings.job.state_partitions, self.settings.key_groups)
-        epochs = self.progress.epochs(largest, partitions, bool(writes))
-        self._changed, self._emitted = False, self._all_emitted()
+        partitions = touched_places(deltas, self.settings.job.state_partitions, self.settings.key_groups)
+        epochs = self.progress.epochs(largest, partitions, bool(writes), self._told)
+        self._changed, self._emitted, self._told = False, self._all_emitted(), set()
         self._number += 1
         self.pipeline.submit(Epoch(epochs, writes, deltas, full, self._number, self._take_oldest()))
         self.progress.confirm(epochs)
         requests.answer(self._boundary(deltas))
 
-    def _boundary(self, deltas: Mapping[str, StateDelta]) -> Boundary:
+    def _boundary(self, deltas: Sequence[PlacedDelta]) -> Boundary:
         partitions, groups = self.settings.job.state_partitions, self.settings.key_groups
         return Boundary(self.dataflow, dict(self.progress.committed), deltas, partitions, groups)
 
@@ -359,7 +365,9 @@ class Session:
     def uncommitted(self) -> bool:
         """Whether there is anything to commit: rows taken in or put out. A watermark that time alone has moved is not:
         it is committed with what it lets go."""
-        return self._changed or self.outputs.pending_rows > 0 or self._all_emitted() != self._emitted
+        if self._changed or self.outputs.pending_rows > 0 or self._all_emitted() != self._emitted:
+            return True
+        return bool(self._told) or (self.exchange is not None and self.exchange.has_news)
 
     def _all_emitted(self) -> int:
         return sum(stage.emitted for stage in self.dataflow.stages)
@@ -369,11 +377,14 @@ class Session:
         return oldest
 
     def _largest(self) -> dict[TopicPartition, int]:
-        return {
+        largest = {
             (topic, p): value
             for topic in self.prefetchers
             for p, value in self.dataflow.source(topic).watermarks.committed().items()
         }
+        if self.exchange is not None:  # its partitions have no time of their own: readers keep that in their state
+            largest |= {(self.exchange.topic, p): MIN_TIME for p in self.exchange.dataflow.tasks}
+        return largest
 
     # -- ending
 
@@ -396,40 +407,3 @@ class Session:
     def close(self) -> None:
         """Stops all threads and closes everything; commits nothing."""
         self._stack.close()
-
-
-@contextmanager
-def _timed(what: str) -> Iterator[None]:
-    """Says so where kernels had to be compiled."""
-    started = time.monotonic()
-    yield
-    if (elapsed := time.monotonic() - started) > 1:
-        logger.info("made the %s ready in %.1f s; the next start finds compiled kernels in the cache", what, elapsed)
-
-
-def decoder_of(node: SourceNode, columns: frozenset[str] | None) -> Decoder:
-    """The decoder of a source, for the columns that the plan reads.
-
-    Where the format checks required fields itself it does so with the record at hand; the source stage checks in any
-    case.
-    """
-    from thalweg.formats import open_format
-
-    make: Callable[..., Decoder] = open_format(node.format, node.topic).decoder
-    options = {"required": node.required} if "required" in signature(make).parameters else {}
-    return make(node.schema, columns, **options)
-
-
-def joined(batches: Sequence[SourceBatch]) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """The rows and the dead letters of several polls as one frame each."""
-    frames = [batch.frame for batch in batches if batch.frame.height]
-    dead = [batch.dead for batch in batches if batch.dead is not None and batch.dead.height]
-    if not frames:
-        frame = batches[0].frame
-    elif len(frames) == 1:
-        frame = frames[0]
-    elif all(other.schema == frames[0].schema for other in frames):
-        frame = pl.concat(frames)
-    else:
-        frame = pl.concat(frames, how="diagonal_relaxed")  # the schema evolved on the way
-    return frame, pl.concat(dead) if dead else None

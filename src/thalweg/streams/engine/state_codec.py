@@ -42,8 +42,18 @@ def state_partition(key_groups: pl.Expr, partitions: int, groups: int = 128) -> 
     return (key_groups.cast(pl.Int64) * partitions) // groups
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedDelta:
+    """A state change, and where it belongs."""
+
+    operator_id: str
+    delta: StateDelta
+    partition: int | None = None
+    """The state partition that all of it belongs to; None: its rows are placed by their key groups."""
+
+
 def touched(deltas: Iterable[StateDelta], partitions: int, groups: int = 128) -> set[int]:
-    """The state partitions that these deltas change."""
+    """The state partitions that these deltas change, placed by key groups."""
     result: set[int] = set()
     for delta in deltas:
         if partitions == 1 or delta.full or delta.drops:
@@ -51,6 +61,12 @@ def touched(deltas: Iterable[StateDelta], partitions: int, groups: int = 128) ->
         for _, frame in delta.puts:
             result.update(frame.select(state_partition(pl.col(KEY_GROUP), partitions, groups).unique()).to_series())
     return result
+
+
+def touched_places(deltas: Sequence[PlacedDelta], partitions: int, groups: int = 128) -> set[int]:
+    """The state partitions that these deltas change, wherever they belong."""
+    by_key = touched((placed.delta for placed in deltas if placed.partition is None), partitions, groups)
+    return by_key | {placed.partition for placed in deltas if placed.partition is not None}
 
 
 def encode(
@@ -75,6 +91,22 @@ def encode(
             header = _Header(partitions, groups, list(delta.drops), names, [])
             records.append(StateRecord(partition, operator_id, _pack(header, parts), delta.full))
     return records
+
+
+def encode_placed(placed: PlacedDelta, partitions: int, void_to: int = 0, *, groups: int = 128) -> list[StateRecord]:
+    """Writes a delta as `encode` does; that of a task as one record of its state partition.
+
+    Raises:
+        StateError: a frame without the key group column.
+    """
+    delta = placed.delta
+    if placed.partition is None:
+        return encode(placed.operator_id, delta, partitions, void_to, groups=groups)
+    if not delta:
+        return []
+    parts = [table for table in _by_schema(placed.operator_id, delta.puts) if table.height]
+    header = _Header(partitions, groups, list(delta.drops), [name for name, _ in delta.puts], [])
+    return [StateRecord(placed.partition, placed.operator_id, _pack(header, parts), delta.full)]
 
 
 def _by_schema(operator_id: str, puts: Sequence[tuple[str, pl.DataFrame]]) -> list[pl.DataFrame]:
@@ -172,15 +204,19 @@ class StateLog:
         for name, frame in decoded.delta.puts:
             frames.setdefault((place, name), []).append(frame)
 
-    def of_operators(self) -> dict[str, State]:
-        """What `Dataflow.restore` takes."""
-        return {operator: _by_name(frames) for operator, frames in self.states.items()}
+    def of_operators(self, partition: int | None = None) -> dict[str, State]:
+        """What `Dataflow.restore` takes: all state, or that of one state partition."""
+        states = {operator: _by_name(frames, partition) for operator, frames in self.states.items()}
+        return {operator: state for operator, state in states.items() if state or partition is None}
 
 
-def _by_name(frames: Mapping[tuple[int, str], Sequence[pl.DataFrame]]) -> dict[str, list[pl.DataFrame]]:
+def _by_name(
+    frames: Mapping[tuple[int, str], Sequence[pl.DataFrame]], partition: int | None
+) -> dict[str, list[pl.DataFrame]]:
     result: dict[str, list[pl.DataFrame]] = {}
-    for (_, name), parts in frames.items():
-        result.setdefault(name, []).extend(parts)
+    for (place, name), parts in frames.items():
+        if partition is None or place == partition:
+            result.setdefault(name, []).extend(parts)
     return result
 
 

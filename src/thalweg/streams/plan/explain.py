@@ -15,7 +15,7 @@ def explain(plan: Plan, title: str = "plan") -> str:
 
     A step that reads several streams is drawn under the first and named under the others.
     """
-    from thalweg.streams.engine.lower import group_id, groups_of
+    from thalweg.streams.engine.groups import group_id, groups_of
 
     groups = groups_of(plan)
     fused = {node: group_id(plan, group) for group in groups if len(group.nodes) > 1 for node in group.nodes}

@@ -1,0 +1,27 @@
+"""What one attempt of a job needs to know of its app."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from thalweg.streams.checkpoints import CheckpointConfig
+from thalweg.streams.connector import JobSettings
+from thalweg.streams.engine.requests import Requests
+from thalweg.streams.savepoints import Savepoint
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What a session needs to know of its app."""
+
+    job: JobSettings
+    commit_interval: int
+    checkpoint: CheckpointConfig
+    max_batch_rows: int
+    late_to_dead_letters: bool
+    forget_state: tuple[str, ...]
+    key_groups: int = 128
+    requests: Requests = field(default_factory=Requests)
+    """What other threads ask of the job."""
+    savepoint: Savepoint | None = None
+    """Where to start instead of at the last commit."""
