@@ -1,0 +1,1 @@
+"""Flink's CEP library, had from Maven Central: the reference of the tests and the peer of the benchmark."""
