@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from thalweg.cep.checks import check_pattern, check_sequence
+from thalweg.cep.conditions import Condition
 from thalweg.cep.pattern import AfterMatch, AnyOf, Contiguity, Element, Group, Pattern, Permutation, Step
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
@@ -14,8 +15,9 @@ from thalweg.errors import ConfigurationError
 class PatternBuilder:
     """Builds a `Pattern`.
 
-    Each step has a name and a condition: an expression, a lambda over the event, or a lambda over the event and the
-    partial match so far; without a condition any event fits. Quantifiers apply to the step before them.
+    Each step has a name and a condition: an expression, a lambda over the event, a text (`"amount > 100"`), or a lambda
+    over the event and the partial match so far; without a condition any event fits. Quantifiers apply to the step
+    before them.
 
     >>> pattern = (
     ...     PatternBuilder.create("brute-force-login", "Brute force login attempt")
@@ -139,7 +141,7 @@ class PatternBuilder:
             raise ConfigurationError(f"{self._id}: a step needs a name, not {step!r}")
         if condition is None and contiguity.negative:
             raise ConfigurationError(f"{self._id}: {contiguity}({step!r}) needs a condition")
-        self._steps.append(Step(step, condition, contiguity))
+        self._steps.append(Step(step, _condition(condition), contiguity))
         return self
 
     # -- quantifiers
@@ -204,7 +206,7 @@ class PatternBuilder:
             raise ConfigurationError(f"{self._id}: until needs a loop: one_or_more, zero_or_more or times_or_more")
         if condition is None:
             raise ConfigurationError(f"{self._id}: until needs a condition")
-        self._steps[-1] = replace(last, until=condition)
+        self._steps[-1] = replace(last, until=_condition(condition))
         return self
 
     def _inner(self, method: str, inner: Contiguity) -> PatternBuilder:
@@ -278,6 +280,10 @@ class PatternBuilder:
         )
         check_pattern(pattern)
         return pattern
+
+
+def _condition(condition: Any) -> Any:
+    return Condition(condition) if isinstance(condition, str) else condition
 
 
 MOST_PERMUTED = 8

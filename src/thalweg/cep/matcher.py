@@ -9,6 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from thalweg.cep.dry_run import dry_run
+from thalweg.cep.explained import DryRun, MatchRow, explain_match
 from thalweg.cep.node import PatternNode
 from thalweg.cep.pattern import Pattern
 from thalweg.cep.sequence.conditions import Conditions, any_bit, with_masks
@@ -142,7 +144,9 @@ class PatternMatcher:
         }
 
     def on(self, event: str, handler: Handler) -> None:
-        """Calls `handler` with each match, or with each partial match whose time has run out, as a row.
+        """Calls `handler` with each match, or with each partial match whose time has run out.
+
+        It is a row of the result columns; `match.explain()` says which event met which condition.
 
         Args:
             event: "match" or "timeout".
@@ -206,6 +210,32 @@ class PatternMatcher:
         rows = frame.with_columns(times.alias(TIMESTAMP), arrival)
         return self._advance(operator, rows)
 
+    def dry_run(self, events: Iterable[Mapping[str, Any]] | pl.DataFrame, *, timestamp: str = "ts") -> DryRun:
+        """What the patterns find in recorded events: no handler is called, nothing of it stays.
+
+        Args:
+            events: all of them; they are taken in the order of the column `timestamp` (ms UTC), to the end of time:
+                what waits for it to pass is decided.
+
+        >>> from thalweg.cep import PatternBuilder
+        >>> matcher = PatternMatcher(key="user")
+        >>> pattern = PatternBuilder.create("p").where("a", "n > 1").where("b", "n < 1").within(5)
+        >>> matcher.register_pattern(pattern.build())
+        >>> print(matcher.dry_run([{"ts": 1, "user": "x", "n": 2}, {"ts": 9, "user": "x", "n": 3}]).report())
+        2 events, 0 matches, 2 timed out
+        p: 0 matches
+          a: 2 events, reached 2 times
+          b: 0 events, reached 0 times
+        """
+        frame = events if isinstance(events, pl.DataFrame) else pl.DataFrame(list(events), infer_schema_length=None)
+        if timestamp not in frame.columns:
+            raise ConfigurationError(f"the events have no column {timestamp!r}; name it with timestamp=…")
+        return dry_run(self.patterns, self.keys, frame, timestamp)
+
+    def explain(self, match: Mapping[str, Any]) -> str:
+        """Which event of a match met which condition; `match` is a row of `stream.detect(…)` or `process(…)`."""
+        return explain_match(self.patterns, match)
+
     def _advance(self, operator: Detect, rows: pl.DataFrame) -> pl.DataFrame:
         """No watermark is needed: the order is the caller's."""
         operator.keep_up()
@@ -239,6 +269,8 @@ class PatternMatcher:
         return partial(self._tell, event) if self._handlers[event] else None
 
     def _tell(self, event: str, found: pl.DataFrame) -> None:
+        patterns = self.patterns
         for row in iter_rows(found, self.keys) if self._handlers[event] else ():
+            match = MatchRow.of(row, self.keys, patterns)
             for handler in self._handlers[event]:
-                handler(row)
+                handler(match)

@@ -280,6 +280,31 @@ class Pattern:
         gap = f" gaps below {self.max_gap} ms" if self.max_gap is not None else ""
         return f"{self.id}: {describe(self.steps)}{bounds}{gap}, {self.after_match.strategy}"
 
+    @staticmethod
+    def parse(pattern_id: str, text: str, name: str | None = None) -> Pattern:
+        """The pattern that a text describes; see `thalweg.cep.text.parse_pattern`."""
+        from thalweg.cep.text import parse_pattern
+
+        return parse_pattern(pattern_id, text, name)
+
+    def to_text(self) -> str:
+        """The pattern in the textual form; see `thalweg.cep.text.pattern_text`."""
+        from thalweg.cep.text import pattern_text
+
+        return pattern_text(self)
+
+    def diagram(self) -> str:
+        """The automaton as a Mermaid flowchart; see `thalweg.cep.diagram.mermaid`."""
+        from thalweg.cep.diagram import mermaid
+
+        return mermaid(self)
+
+    def explain(self, match: Any) -> str:
+        """Which event of a match met which condition; `match` is a row of the pattern's stream."""
+        from thalweg.cep.explained import explain_match
+
+        return explain_match([self], match)
+
     def fingerprint(self) -> str:
         """Changes with the pattern's structure: partial matches of another structure can't be continued."""
         return hashlib.sha256(self.describe().encode()).hexdigest()[:12]

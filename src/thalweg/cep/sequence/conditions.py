@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from thalweg.cep.conditions import Condition
 from thalweg.cep.pattern import Element, Pattern, Step, inside, takes_match
 from thalweg.errors import ConfigurationError
 from thalweg.expressions import CompiledFunction
@@ -75,7 +76,7 @@ class Conditions:
     def _place(self, condition: Any, schema: pl.Schema | None, where: str) -> None:
         if id(condition) in self._places:
             return
-        compiled = compile_for(getattr(condition, "expression", condition), "predicate", schema, where)
+        compiled = _compiled(condition, schema, where)
         same = (place for place, other in enumerate(self.compiled) if _equal(compiled, other))
         self._places[id(condition)] = place = next(same, len(self.compiled))
         if place == len(self.compiled):
@@ -166,6 +167,12 @@ def event_conditions(elements: Sequence[Element]) -> Iterator[Any]:
             yield element.condition
         if element.until is not None and not takes_match(element.until):
             yield element.until
+
+
+def _compiled(condition: Any, schema: pl.Schema | None, where: str) -> CompiledFunction:
+    if isinstance(condition, Condition):
+        return condition.compile(schema)
+    return compile_for(condition, "predicate", schema, where)
 
 
 def _equal(one: CompiledFunction, other: CompiledFunction) -> bool:
