@@ -26,15 +26,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often an action is tried, and how long to wait in between: `delay`, then twice that, and so on."""
+    """How often an action is tried, and how long to wait in between: `delay`, then twice that, and so on.
+
+    An async action is given up, and counts as failed, after `timeout`; a plain one can't be interrupted.
+    """
 
     attempts: int = 3
     delay: Duration = 20
+    timeout: Duration = "30s"
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise ConfigurationError(f"attempts is {self.attempts}; an action is tried at least once")
         milliseconds(self.delay, name="delay")
+        milliseconds(self.timeout, name="timeout", minimum=1)
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after this many failures."""
@@ -97,7 +102,9 @@ class ActionRunner:
         attempt = 1
         while True:
             try:
-                call.action(*call.arguments)
+                result = call.action(*call.arguments)
+                if inspect.iscoroutine(result):  # a plain function around an async one
+                    asyncio.run_coroutine_threadsafe(self._in_time(result), self._running()).result()
                 return None
             except Exception as error:
                 if attempt >= self.retry.attempts:
@@ -107,10 +114,16 @@ class ActionRunner:
 
     def _start(self, calls: Sequence[tuple[int, Call]]) -> Callable[[], dict[int, ActionFailure]]:
         """Async actions run on a thread of their own, so that callers inside a running event loop work as well."""
+        return asyncio.run_coroutine_threadsafe(self._gather(calls), self._running()).result
+
+    def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._loop.run_forever, name="thalweg-actions", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(self._gather(calls), self._loop).result
+        return self._loop
+
+    async def _in_time(self, made: Coroutine[Any, Any, Any]) -> None:
+        await asyncio.wait_for(made, milliseconds(self.retry.timeout) / 1000)
 
     async def _gather(self, calls: Sequence[tuple[int, Call]]) -> dict[int, ActionFailure]:
         gate = asyncio.Semaphore(self.concurrency)
@@ -126,8 +139,7 @@ class ActionRunner:
         attempt = 1
         while True:
             try:
-                made: Coroutine[Any, Any, Any] = call.action(*call.arguments)
-                await made
+                await self._in_time(call.action(*call.arguments))
                 return None
             except Exception as error:
                 if attempt >= self.retry.attempts:

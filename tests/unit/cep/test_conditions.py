@@ -99,6 +99,21 @@ def test_what_is_wrong_is_said_with_its_place(text: str, place: tuple[int, int],
         assert (caught.value.line, caught.value.column) == place
 
 
+def test_times_without_a_zone_and_dates():
+    frame = pl.DataFrame({"at": [datetime(2026, 1, 1), datetime(2026, 2, 1)]}).with_columns(
+        day=pl.col("at").cast(pl.Date),
+        zoned=pl.col("at").dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo"),
+    )
+    for text in ("at < '2026-01-15'", "day < '2026-01-15'", "zoned < '2026-01-15'", "day == '2026-01-01'"):
+        assert Condition(text).matches(frame).to_list() == [True, False]
+    assert Condition("at == zoned && day <= at").matches(frame).to_list() == [True, True]
+
+
+def test_what_only_polars_knows_is_refused_as_well():
+    with pytest.raises(ConditionError, match="does not fit the columns"):
+        Condition("d > 'a'").expression(pl.Schema({"d": pl.Time()}))
+
+
 def test_without_a_schema_types_are_not_known_and_columns_are_told():
     compiled = Condition("a.b > 3 || c in d").compile()
     assert compiled.columns == {"a", "c", "d"}

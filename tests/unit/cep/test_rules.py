@@ -235,6 +235,35 @@ def test_a_running_job_takes_changed_rules_from_the_next_batch_on():
     assert driver.output().select("ts", "rule", "rule_version").rows() == [(1, "a", 1), (2, "a", 2), (3, "b", 1)]
 
 
+def test_a_rule_that_does_not_fit_the_stream_is_refused_also_later():
+    rules = RuleEngine([Rule(id="a", condition="amount > 0")])
+    App("t").stream("payments", schema=SCHEMA, timestamp="ts").apply_rules(rules)
+    with pytest.raises(ConfigurationError, match=r"rule 'b'.*no column 'colour'"):
+        rules.add_rule(Rule(id="b", condition="colour == 'red'"))
+    with pytest.raises(PlanError, match="colour"):
+        rules.replace_rule(Rule(id="a", condition=col("colour") == "red"))
+    assert [(rule.id, rule.version) for rule in rules.rules] == [("a", 1)]
+
+
+def test_async_actions_that_take_too_long_fail_and_a_function_around_one_is_waited_for():
+    seen: list[int] = []
+
+    async def slow(event: Any) -> None:
+        await asyncio.sleep(60)
+
+    async def note(event: Any) -> None:
+        await asyncio.sleep(0)
+        seen.append(event.ts)
+
+    rules = RuleEngine(
+        [Rule(id="slow", condition="true", action=slow), Rule(id="around", condition="true", action=lambda e: note(e))],
+        retry=Retry(attempts=2, delay=0, timeout=20),
+    )
+    result = rules.evaluate(EVENTS[0])
+    assert [(f.owner, type(f.error), f.attempts) for f in result.failures] == [("slow", TimeoutError, 2)]
+    assert seen == [1]
+
+
 def test_rules_change_while_others_evaluate():
     rules = RuleEngine([Rule(id="a", condition="n >= 0")])
     frame = pl.DataFrame({"n": range(100)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -192,9 +192,11 @@ class Compiler:
     def _times(self, left: Value, right: Value) -> tuple[Value, Value]:
         """A text that is compared with a time is read as one."""
         if left.kind is Kind.TIME and right.constant and right.kind is Kind.TEXT:
-            return left, functions.timestamp_of(self, right)
+            right = functions.timestamp_of(self, right)
         if right.kind is Kind.TIME and left.constant and left.kind is Kind.TEXT:
-            return functions.timestamp_of(self, left), right
+            left = functions.timestamp_of(self, left)
+        if left.kind is Kind.TIME and right.kind is Kind.TIME:
+            return _utc(left), _utc(right)
         return left, right
 
     def _comparable(self, name: str, left: Value, right: Value, place: Place) -> None:
@@ -244,6 +246,14 @@ def _literal(value: bool | int | float | str | None, place: Place) -> Value:
     types: dict[type, pl.DataType] = {bool: pl.Boolean(), int: pl.Int64(), float: pl.Float64(), str: pl.String()}
     dtype = types.get(type(value), pl.Null())
     return Value(pl.lit(value), dtype, place, constant=True, literal=value)
+
+
+def _utc(value: Value) -> Value:
+    """A time with the zone UTC, which is what times without one are in."""
+    zone = value.dtype.time_zone if isinstance(value.dtype, pl.Datetime) else None
+    if zone is not None:
+        return value if zone == "UTC" else replace(value, expr=value.expr.dt.convert_time_zone("UTC"))
+    return replace(value, expr=value.expr.cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
 
 
 def _inner(dtype: pl.DataType | None) -> pl.DataType | None:

@@ -41,9 +41,20 @@ class Condition:
             ConditionError: it reads a column that `schema` does not have, or types don't go together.
         """
         try:
-            return Compiler(self.text, schema).predicate(self.tree)
+            expression = Compiler(self.text, schema).predicate(self.tree)
         except RecursionError:
             raise ConditionError("it is nested too deeply", self.text[:80], 1, 1) from None
+        if schema is not None:
+            self._check(expression, schema)
+        return expression
+
+    def _check(self, expression: pl.Expr, schema: pl.Schema) -> None:
+        """Runs it over no rows: the engine knows types that this language does not tell apart."""
+        try:
+            pl.DataFrame(schema=schema).select(expression)
+        except pl.exceptions.PolarsError as error:
+            reason = f"it does not fit the columns: {str(error).splitlines()[0]}"
+            raise ConditionError(reason, self.text, 1, 1) from error
 
     def compile(self, schema: pl.Schema | None = None) -> CompiledFunction:
         """The condition as steps of a stream take it."""

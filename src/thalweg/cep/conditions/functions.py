@@ -29,7 +29,12 @@ def _texts(compiler: Compiler, values: Sequence[Value], what: str) -> list[pl.Ex
     """The expressions of some texts; what is null in every event is a text that is null."""
     for value in values:
         compiler.need(value, Kind.TEXT, what)
-    return [pl.lit(None, pl.String) if value.kind is Kind.NULL else value.expr for value in values]
+    return [
+        pl.lit(None, pl.String) if value.kind is Kind.NULL
+        else value.expr.cast(pl.String) if isinstance(value.dtype, pl.Categorical | pl.Enum)
+        else value.expr
+        for value in values
+    ]  # fmt: skip
 
 
 def _starts_with(compiler: Compiler, values: Sequence[Value], place: Place) -> Value:

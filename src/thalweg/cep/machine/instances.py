@@ -13,7 +13,7 @@ import polars as pl
 from thalweg.cep.machine.compiled import BITS, NAMED, CompiledMachine
 from thalweg.cep.machine.instance import Instance
 from thalweg.cep.sequence.keys import KeyCodes
-from thalweg.expressions import iter_rows
+from thalweg.expressions import Row
 from thalweg.records import Int64s
 from thalweg.streams.batch import TIMESTAMP
 
@@ -112,21 +112,22 @@ class Instances:
         parts: list[tuple[Int64s, Int64s]] = []
         errors: dict[int, Exception] = {}
         answer = kernel.UNKNOWN
+        out = np.zeros((len(codes) + _ROOM, 8), np.int64)
+        path = np.zeros((len(out), self._history), np.int64)
         while True:
-            out = np.zeros((len(codes) + _ROOM, 8), np.int64)
-            path = np.zeros((len(out), self._history), np.int64)
-            cursor[kernel.RESULTS] = 0
             done = kernel.advance(
                 times.astype(np.int64, copy=False), codes, named, bits, until, answer,
                 *self._tables(), *self._arrays(), out, path, invalid, cursor,
             )  # fmt: skip
-            found = int(cursor[kernel.RESULTS])
-            parts.append((out[:found], path[:found]))
-            if done == kernel.DONE:
-                break
             answer = kernel.UNKNOWN
             if done == kernel.ASK:
                 answer = self._ask(rows, codes, int(cursor[kernel.AT]), int(cursor[kernel.ASKING]), errors)
+                continue
+            found = int(cursor[kernel.RESULTS])
+            parts.append((out[:found].copy(), path[:found].copy()))
+            cursor[kernel.RESULTS] = 0
+            if done == kernel.DONE:
+                break
         changes = np.concatenate([part for part, _ in parts])
         paths = np.concatenate([part for _, part in parts])
         return Moved(changes, paths, pl.DataFrame(), invalid[: int(cursor[kernel.INVALID])], errors)
@@ -152,7 +153,9 @@ class Instances:
         visits = {name: int(count) for name, count in zip(names, self._visits[code], strict=True)}
         instance = Instance(names[self._state[code]], int(self._since[code]), int(self._step[code]), visits)
         transition = self.compiled.machine.transitions[int(self.compiled.tables.number[place])]
-        event = next(iter_rows(rows[row : row + 1].drop(NAMED, BITS), self._keys))
+        fields = rows.row(row, named=True)
+        time = fields[TIMESTAMP]
+        event = Row({name: value for name, value in fields.items() if name not in (NAMED, BITS)}, self._keys, time)
         try:
             return int(kernel.YES if transition.guard(event, instance) else kernel.NO)
         except Exception as error:

@@ -60,6 +60,7 @@ class RuleEngine:
         self._stats: dict[str, RuleStats] = {}
         self._watched: Watched | None = None
         self._set = RuleSet((), 0)
+        self._schemas: list[pl.Schema] = []
         for rule in rules:
             self.add_rule(rule)
 
@@ -142,6 +143,9 @@ class RuleEngine:
             self._watched.refresh(self.load)
 
     def _install(self, rules: dict[str, Rule]) -> None:
+        new = RuleSet(list(rules.values()), self._set.version + 1)
+        for schema in self._schemas:
+            new.check(schema)
         self._rules = rules
         self._stats = {
             id: replace(self._stats[id], version=rule.version)
@@ -149,15 +153,18 @@ class RuleEngine:
             else RuleStats(id, version=rule.version)
             for id, rule in rules.items()
         }
-        self._set = RuleSet(list(rules.values()), self._set.version + 1)
+        self._set = new
 
-    def check(self, schema: pl.Schema) -> None:
-        """Refuses rules that can't be asked about events of these columns.
+    def bind(self, schema: pl.Schema) -> None:
+        """Says that events have these columns: rules that can't be asked about them are refused, now and later.
 
         Raises:
             ConfigurationError, PlanError: which rule, and why.
         """
-        self._set.check(schema)
+        with self._lock:
+            self._set.check(schema)
+            if schema not in self._schemas:
+                self._schemas.append(schema)
 
     # -- events
 

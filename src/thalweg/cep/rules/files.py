@@ -13,7 +13,7 @@ import msgspec
 
 from thalweg.cep.actions import Action
 from thalweg.cep.rules.rule import Rule
-from thalweg.errors import ConfigurationError, MissingExtraError
+from thalweg.errors import ConfigurationError, MissingExtraError, PlanError
 from thalweg.streams.plan.functions import close_names
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Watched:
         try:
             load(self.path)
             logger.info("loaded the changed rules of %s", self.path)
-        except ConfigurationError as error:
+        except (ConfigurationError, PlanError) as error:
             logger.error("the rules stay as they were: %s", error)
 
 

@@ -49,7 +49,7 @@ class RulesNode(Node):
     def output_schema(self, inputs: tuple[pl.Schema | None, ...]) -> pl.Schema | None:
         if not inputs or inputs[0] is None:
             return None
-        self.engine.check(inputs[0])  # an unknown field is refused here, before anything runs
+        self.engine.bind(inputs[0])  # an unknown field is refused here, before anything runs
         taken = [name for name in RESULT if name in inputs[0]]
         if taken:
             raise PlanError(f"apply_rules: the events have a column {taken[0]!r}, which matches get; rename it")
