@@ -1,6 +1,7 @@
 """Analytics on streams: aggregates for windows."""
 
 from thalweg.analytics.aggregates import (
+    approx_distinct,
     average,
     collect,
     count,
@@ -11,19 +12,49 @@ from thalweg.analytics.aggregates import (
     quantile,
     stddev,
     sum_,
+    top_k,
     variance,
+)
+from thalweg.analytics.custom import fold, mergeable
+from thalweg.analytics.statistics import (
+    all_true,
+    any_true,
+    bit_and,
+    bit_or,
+    bit_xor,
+    correlation,
+    covariance,
+    first,
+    last,
+    moving_average,
+    regression,
 )
 
 __all__ = [
+    "all_true",
+    "any_true",
+    "approx_distinct",
     "average",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
     "collect",
+    "correlation",
     "count",
     "count_distinct",
+    "covariance",
+    "first",
+    "fold",
+    "last",
     "max_",
+    "mergeable",
     "min_",
+    "moving_average",
     "percentile",
     "quantile",
+    "regression",
     "stddev",
     "sum_",
+    "top_k",
     "variance",
 ]

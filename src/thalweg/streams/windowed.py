@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
+
+import polars as pl
 
 from thalweg.durations import Duration
 from thalweg.errors import ConfigurationError
 from thalweg.streams.plan.node import Node
-from thalweg.streams.plan.panes import Accumulation, OnLate, Panes, accumulates, lateness_of
+from thalweg.streams.plan.panes import PANE_COLUMNS, Accumulation, OnLate, Panes, accumulates, lateness_of
 from thalweg.streams.plan.source import SourceNode
 from thalweg.streams.triggers import DefaultTrigger, Trigger
 from thalweg.streams.windows import GlobalWindow, TimeSemantics, Window
@@ -93,6 +96,19 @@ class Windowing:
         """
         return self.window(GlobalWindow()).aggregate(**aggregates)
 
+    def reduce(self, function: Callable[[Any, Any], Any], *columns: str) -> DataStream:
+        """Reduces the events of each key over all time: a changelog, as `aggregate` (see `WindowedStream.reduce`).
+
+        >>> from thalweg.streams import App
+        >>> from thalweg.streams.testing import TestDriver
+        >>> trades = App("prices").stream("trades", timestamp="t").key_by("symbol")
+        >>> driver = TestDriver(trades.reduce(lambda a, b: a if a.price > b.price else b, "price", "n"))
+        >>> driver.send([{"t": 1, "symbol": "X", "price": 5, "n": 1}, {"t": 2, "symbol": "X", "price": 3, "n": 2}])
+        >>> driver.output().to_dicts()
+        [{'symbol': 'X', 'price': 5, 'n': 1, '__op': 'insert'}]
+        """
+        return self.window(GlobalWindow()).reduce(function, *columns)
+
 
 class WindowedStream:
     """A stream cut into windows; `.aggregate(…)` makes it a stream of results."""
@@ -139,6 +155,29 @@ class WindowedStream:
             input_ports=(stream._port,),
         )
         return stream._add(node, (stream,))
+
+    def reduce(self, function: Callable[[Any, Any], Any], *columns: str) -> DataStream:
+        """Reduces the events of each key and window to one of the same kind.
+
+        Args:
+            function: makes one record (a dict or a Row) of two; in plain Python, once per event. It has to be
+                associative and commutative: which two it gets depends on how the events came.
+            columns: what its records have.
+
+        Returns:
+            A stream of the key columns, the window's bounds and these columns.
+        """
+        from thalweg.streams.aggregate import reducer
+
+        results = self.aggregate(**{_REDUCED: reducer(function, columns)})
+        bounds = () if isinstance(self._window, GlobalWindow) else ("window_start", "window_end")
+        panes = PANE_COLUMNS if self._panes else ()
+        flag = ("idle_closed",) if bounds and _closed_by_clock(self._stream._node) else ()
+        fields = [pl.col(_REDUCED).struct.field(name).alias(name) for name in columns]
+        return results.select(*results.key_columns, *bounds, *fields, *panes, *flag)
+
+
+_REDUCED = "reduced"
 
 
 def _closed_by_clock(node: Node) -> bool:

@@ -90,15 +90,15 @@ class Variance(Scalar):
 
 
 class Collect(Scalar):
-    """All values as a list, sorted, so that it does not depend on the order of arrival."""
+    """All values as a list, sorted, so that it does not depend on the order of arrival; or each value once."""
 
-    def __init__(self, input: Input) -> None:
+    def __init__(self, input: Input, *, distinct: bool = False) -> None:
         self.inputs = (input,)
-        self.part = Values(input)
+        self.part = Values(input, distinct=distinct)
         self.parts = (self.part,)
 
     def describe(self) -> str:
-        return f"collect({self.inputs[0].label})"
+        return f"collect{'_distinct' if self.part.distinct else ''}({self.inputs[0].label})"
 
     def finish(self, present: frozenset[str]) -> pl.Expr:
         return self.part.value(present).list.sort()

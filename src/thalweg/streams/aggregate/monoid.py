@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,8 @@ class Input:
     expr: pl.Expr = field(compare=False, hash=False)
     text: str
     columns: frozenset[str] = field(compare=False, hash=False)
-    function: Callable[..., Any] | None = field(default=None, compare=False, hash=False)
-    """A function of the event that fills column `text` in a step before the aggregate; None: there is none."""
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, compare=False, hash=False)
+    """Columns that a step before the aggregate has to fill, by functions of the event."""
 
     @property
     def label(self) -> str:
@@ -93,6 +93,25 @@ class Aggregate(ABC):
     inputs: tuple[Input, ...] = ()
     empty: object = None
     """The result where no event of a group has a value."""
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **named: Any) -> Self:
+        made = super().__new__(cls)
+        made._arguments = args, named
+        return made
+
+    def where(self, predicate: object) -> Self:
+        """The same over those events only for which `predicate` (an expression or a function of the event) is true.
+
+        >>> from thalweg.analytics import sum_
+        >>> sum_("amount").where(pl.col("paid"))
+        sum(amount where col("paid"))
+        """
+        from thalweg.streams.aggregate.spelling import masked, to_input
+
+        condition = to_input(predicate)
+        args, named = self._arguments
+        return type(self)(*masked(args, self, condition), **named)
 
     @abstractmethod
     def describe(self) -> str:
@@ -107,9 +126,16 @@ class Scalar(Aggregate):
 
     parts: tuple[Part, ...]
 
+    converts = False
+    """Whether `convert` makes the result of what `finish` gives: for what no expression can say."""
+
     @abstractmethod
     def finish(self, present: frozenset[str]) -> pl.Expr:
         """The result from the parts' columns; `present` are the columns there are."""
+
+    def convert(self, values: pl.Series) -> pl.Series:
+        """The results, where it `converts`."""
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +161,10 @@ class Itemised(Aggregate):
     @abstractmethod
     def bucket(self, values: pl.Series) -> pl.Expr:
         """The item that each event falls into, over column `item.column`; null: none."""
+
+    def measures(self, values: pl.Series) -> list[pl.Expr]:
+        """Columns that its parts are prepared from, beside the item."""
+        return []
 
     @abstractmethod
     def finish(self, rows: ItemRows) -> pl.Series:

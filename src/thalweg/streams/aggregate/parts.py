@@ -209,17 +209,21 @@ class Moments(Part):
 
 
 class Values(Part):
-    """All values that are not null, as a list in no particular order."""
+    """All values that are not null, as a list in no particular order; or each of them once."""
 
-    def __init__(self, input: Input) -> None:
-        super().__init__("values", input)
+    def __init__(self, input: Input, *, distinct: bool = False) -> None:
+        super().__init__("different" if distinct else "values", input)
         self.column = input.column
+        self.distinct = distinct
 
     def prepare(self, values: pl.Series | None) -> list[pl.Expr]:
-        return [pl.col(self.column).drop_nulls().alias(self.name)]
+        return [self._kept(pl.col(self.column).drop_nulls()).alias(self.name)]
 
     def merge(self, present: frozenset[str]) -> list[pl.Expr]:
-        return [pl.col(self.name).explode().drop_nulls()]
+        return [self._kept(pl.col(self.name).explode().drop_nulls())]
+
+    def _kept(self, values: pl.Expr) -> pl.Expr:
+        return values.unique() if self.distinct else values
 
     def value(self, present: frozenset[str]) -> pl.Expr:
         return pl.col(self.name)

@@ -51,6 +51,7 @@ class AggregatePlan:
         parts = [part for one in scalars for part in one.parts] or [Rows()]
         self.tables = [Table("groups", parts)]
         self._warned: set[str] = set()
+        self._converting = [(n, one) for n, one in self.aggregates.items() if isinstance(one, Scalar) and one.converts]
         self.tables += [Table(name, items[0][1].parts, items) for name, items in shared.items()]
 
     @property
@@ -67,8 +68,9 @@ class AggregatePlan:
     def _prepare(self, table: Table, events: pl.DataFrame, group: Sequence[str]) -> pl.DataFrame:
         if table.items:
             aggregate = table.items[0][1]
-            item = aggregate.bucket(events[aggregate.item.column]).alias(ITEM)
-            events = events.select(*group, item).filter(pl.col(ITEM).is_not_null())
+            values = events[aggregate.item.column]
+            item = aggregate.bucket(values).alias(ITEM)
+            events = events.select(*group, item, *aggregate.measures(values)).filter(pl.col(ITEM).is_not_null())
             inputs: list[pl.Series | None] = [None for _ in table.parts]
         else:
             inputs = [None if part.input is None else events[part.input.column] for part in table.parts]
@@ -116,6 +118,7 @@ class AggregatePlan:
             *group,
             *(one.finish(present).alias(name) for name, one in self.aggregates.items() if isinstance(one, Scalar)),
         )
+        result = result.with_columns([one.convert(result[name]).alias(name) for name, one in self._converting])
         for table, rows in zip(self.tables[1:], merged[1:], strict=True):
             if rows is None or not rows.height:
                 nothing = [pl.lit(one.empty, dtype=one.dtype).alias(name) for name, one in table.items]

@@ -13,9 +13,13 @@ from thalweg.errors import ConfigurationError
 from thalweg.streams.aggregate.basic import Average, Count, Extremum, Total, Variance
 from thalweg.streams.aggregate.items import ExactQuantile
 from thalweg.streams.aggregate.monoid import COMPUTED, Aggregate, Input
+from thalweg.streams.aggregate.order import BitAggregate
 from thalweg.streams.plan.functions import check_row_wise
 
 _SPELLINGS: dict[str, tuple[Callable[[pl.Expr], pl.Expr], Callable[[Input], Aggregate]]] = {
+    ".bitwise_and()": (lambda e: e.bitwise_and(), lambda i: BitAggregate(i, "and")),
+    ".bitwise_or()": (lambda e: e.bitwise_or(), lambda i: BitAggregate(i, "or")),
+    ".bitwise_xor()": (lambda e: e.bitwise_xor(), lambda i: BitAggregate(i, "xor")),
     ".mean()": (lambda e: e.mean(), Average),
     ".sum()": (lambda e: e.sum(), Total),
     ".min()": (lambda e: e.min(), lambda i: Extremum(i, largest=False)),
@@ -47,7 +51,7 @@ def to_input(value: object) -> Input:
         expr = _traced(value)
         if expr is None:
             name = f"{COMPUTED}{identity_of(value)}"
-            return Input(pl.col(name), name, frozenset({name}), value)
+            return Input(pl.col(name), name, frozenset({name}), {name: value})
     if expr is None:
         raise ConfigurationError(
             f"{value!r} is no input for an aggregate; give a column name, an expression or a function of the event"
@@ -61,7 +65,28 @@ def to_input(value: object) -> Input:
 def computed_inputs(aggregates: Mapping[str, Aggregate]) -> dict[str, Callable[..., Any]]:
     """The columns that a step before these aggregates has to compute, and the functions that do."""
     inputs = [one for aggregate in aggregates.values() for one in aggregate.inputs]
-    return {one.text: one.function for one in inputs if one.function is not None}
+    return {name: function for one in inputs for name, function in one.functions.items()}
+
+
+def masked(args: tuple[Any, ...], aggregate: Aggregate, condition: Input) -> tuple[Any, ...]:
+    """The arguments of an aggregate with all inputs null where the condition is not true.
+
+    Raises:
+        ConfigurationError: the aggregate reads the event by itself.
+    """
+    if isinstance(aggregate, Count) and not args:
+        return (_masked(Input(pl.lit(True), "event", frozenset()), condition),)
+    if not any(isinstance(one, Input) for one in args):
+        raise ConfigurationError(
+            f"{aggregate!r} can't be filtered by .where(…): put the condition into its expressions"
+        )
+    return tuple(_masked(one, condition) if isinstance(one, Input) else one for one in args)
+
+
+def _masked(value: Input, condition: Input) -> Input:
+    expr = pl.when(condition.expr).then(value.expr)
+    functions = {**value.functions, **condition.functions}
+    return Input(expr, f"{value.text} where {condition.text}", value.columns | condition.columns, functions)
 
 
 def to_aggregate(value: object, *, name: str = "") -> Aggregate:
