@@ -11,6 +11,7 @@ import polars as pl
 
 from thalweg.errors import ConfigurationError, PlanError
 from thalweg.streams.batch import LATE, MAIN
+from thalweg.streams.changelogs import Changelogs
 from thalweg.streams.correlating import CorrelatingStream
 from thalweg.streams.grouping import Grouping
 from thalweg.streams.joining import Joining
@@ -42,7 +43,7 @@ class Extension(Protocol):
         """The node that reads `upstream` (its main port), whose rows are keyed by `key_columns` (maybe none)."""
 
 
-class DataStream(Windowing, Joining, Grouping, Processing, Calling, CorrelatingStream):
+class DataStream(Windowing, Joining, Grouping, Changelogs, Processing, Calling, CorrelatingStream):
     """A stream of events. Immutable: every method appends a step to the plan and returns a new stream.
 
     `DataStream("topic", …)` reads a topic in the default app; `App.stream` reads one in an app of its own. Both take

@@ -174,7 +174,7 @@ class WindowedStream:
         panes = PANE_COLUMNS if self._panes else ()
         flag = ("idle_closed",) if bounds and _closed_by_clock(self._stream._node) else ()
         fields = [pl.col(_REDUCED).struct.field(name).alias(name) for name in columns]
-        return results.select(*results.key_columns, *bounds, *fields, *panes, *flag)
+        return results.select(*self._stream.key_columns, *bounds, *fields, *panes, *flag)
 
 
 _REDUCED = "reduced"

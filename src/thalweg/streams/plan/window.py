@@ -121,7 +121,9 @@ class WindowAggregateNode(Node):
         return self.plan.columns | set(self.keys) | times
 
     def key_columns(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-        return self.keys
+        """The keys; of panes that take each other's place also the window: it tells the changelog's rows apart."""
+        changing = self.panes is not None and self.panes.changes and self.panes.bounded
+        return (*self.keys, "window_start", "window_end") if changing else self.keys
 
     @property
     def stateful(self) -> bool:
