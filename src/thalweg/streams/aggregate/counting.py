@@ -83,7 +83,7 @@ def _nothing(rows: int) -> pl.Series:
 
 
 def _hashes(values: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    from thalweg.streams.state.keyed_rows import keys_of
+    from thalweg.streams.state.row_lists import keys_of
 
     if not len(values):
         return np.zeros(0, dtype=np.uint64)
