@@ -4,13 +4,14 @@
 #   make test-all                      the slow ones too (crashes, long runs)
 #   make check                         formatting, lint, strict types, import contracts
 #   make bench [ARGS="--quick"]        speed against confluent_kafka, Flink, Bytewax, Quix (see benchmarks/README.md)
+#   make bench-kafka [ARGS="--quick"]  Kafka clients against confluent_kafka and Java's perf test
 #   make bench-rules                   1,000 rules over 100,000 events, a state machine, a correlation
 #   make bench-state [ARGS="--quick"]  what state costs: per event, in checkpoints, at a restart
 PYTHON ?= python3
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo test test-all check format bench bench-rules bench-state clean
+.PHONY: help setup demo test test-all check format bench bench-kafka bench-rules bench-state clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,6 +47,9 @@ bench-rules: setup
 
 bench-state: setup
 	@$(RUN) benchmarks/state.py $(ARGS)
+
+bench-kafka: setup
+	@$(RUN) benchmarks/kafka_clients.py $(ARGS)
 
 clean:
 	rm -rf .venv .thalweg .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import polars as pl
 from thalweg.errors import ConfigurationError
 from thalweg.formats.errors import ErrorClass
 from thalweg.formats.schemas import resolve
-from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, RawRecords
+from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, Int64s, RawRecords
 
 VALUE = "value"
+_IN_PLACE = 12
+"""Bytes that an Arrow view holds itself."""
 
 
 class RawFormat:
@@ -85,10 +88,53 @@ class RawEncoder:
         Raises:
             ConfigurationError: no column `value` among several, or one that is neither text nor bytes.
         """
-        name = VALUE if VALUE in frame.columns else frame.columns[0] if frame.width == 1 else None
-        if name is None or frame.schema[name] not in (pl.String, pl.Binary):
-            raise ConfigurationError(f"raw output needs a column {VALUE!r} of text or bytes, not {dict(frame.schema)}")
-        return bytes_of(frame[name].cast(pl.Binary))
+        return bytes_of(payloads(frame))
+
+
+def payloads(frame: pl.DataFrame) -> pl.Series:
+    """The column `value`, or the only column there is, as bytes.
+
+    Raises:
+        ConfigurationError: no column `value` among several, or one that is neither text nor bytes.
+    """
+    name = VALUE if VALUE in frame.columns else frame.columns[0] if frame.width == 1 else None
+    if name is None or frame.schema[name] not in (pl.String, pl.Binary):
+        raise ConfigurationError(f"raw output needs a column {VALUE!r} of text or bytes, not {dict(frame.schema)}")
+    return frame[name].cast(pl.Binary)
+
+
+@dataclass(frozen=True, slots=True)
+class RowBytes:
+    """n payloads where they lie: row i has `lengths[i]` bytes at `addresses[i]`, as long as `keep` lives."""
+
+    addresses: Int64s
+    lengths: Int64s
+    keep: object
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+def row_bytes(column: pl.Series) -> RowBytes:
+    """The payloads of a Binary column without a copy; null is an empty one.
+
+    >>> row_bytes(pl.Series([b"ab", None, b"c"])).lengths.tolist()
+    [2, 0, 1]
+    """
+    array = column.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
+    buffers = array.buffers()
+    # A view: length, then up to 12 bytes in place, or else 4 of them, the buffer they are in, and where.
+    base = buffers[1].address + 16 * array.offset
+    views = np.frombuffer(buffers[1], np.int32).reshape(-1, 4)[array.offset : array.offset + len(array)]
+    lengths = views[:, 0].astype(np.int64)
+    addresses = base + 16 * np.arange(len(array), dtype=np.int64) + 4
+    far = lengths > _IN_PLACE
+    if far.any():
+        bodies = np.array([body.address if body is not None else 0 for body in buffers[2:]], np.int64)
+        addresses[far] = bodies[views[far, 2]] + views[far, 3]
+    if array.null_count:
+        lengths[column.is_null().to_numpy()] = 0
+    return RowBytes(addresses, lengths, array)
 
 
 def bytes_of(column: pl.Series) -> EncodedRecords:

@@ -12,7 +12,7 @@ import polars as pl
 
 from thalweg.errors import ConfigurationError
 from thalweg.formats import Format, open_format
-from thalweg.formats.raw import VALUE, bytes_of
+from thalweg.formats.raw import RawFormat, bytes_of, payloads, row_bytes
 from thalweg.kafka._header_columns import HeaderColumns
 from thalweg.kafka._send_columns import Records
 from thalweg.records import EncodedRecords, Int32s, Int64s
@@ -66,7 +66,8 @@ class FrameLayout:
         body = frame.select(self.columns if self.columns is not None else self._payload_columns(frame))
         if not body.width:
             raise ConfigurationError("the frame has no columns to make values of")
-        values = made.encoder().encode(body)
+        plain = isinstance(made, RawFormat)  # as it lies: librdkafka makes the only copy
+        values = row_bytes(payloads(body)) if plain else made.encoder().encode(body)
         if len(values) != frame.height and (self.key or self.timestamp or self.partition or self.headers):
             raise ConfigurationError(
                 f"the format {made.name!r} packs {frame.height} rows into {len(values)} records, so rows can't have "
@@ -80,7 +81,7 @@ class FrameLayout:
             timestamps=None if self.timestamp is None else milliseconds_of(frame[self.timestamp]),
             partitions=None if self.partition is None else _partitions(frame[self.partition]),
             headers=None if self.headers is None else HeaderColumns.of(frame, self.headers),
-            null_values=_tombstones(made.name, body),
+            null_values=_tombstones(payloads(body)) if plain else None,
         )
 
     def _payload_columns(self, frame: pl.DataFrame) -> list[str]:
@@ -129,9 +130,6 @@ def _partitions(series: pl.Series) -> Int32s:
     return series.cast(pl.Int32).fill_null(-1).to_numpy()
 
 
-def _tombstones(format: str, body: pl.DataFrame) -> npt.NDArray[np.bool_] | None:
+def _tombstones(values: pl.Series) -> npt.NDArray[np.bool_] | None:
     """Rows without a value, which raw and text can say."""
-    if format not in ("raw", "text"):
-        return None
-    value = body[VALUE] if VALUE in body.columns else body.to_series()
-    return value.is_null().to_numpy() if value.null_count() else None
+    return values.is_null().to_numpy() if values.null_count() else None

@@ -79,8 +79,8 @@ def murmur2_rows(data: Any, offsets: Any, out: Any) -> None:
 
 
 @njit(  # type: ignore[untyped-decorator]
-    "int64(int64, Array(int64, 1, 'C', readonly=True), int64, Array(int64, 1, 'C', readonly=True),"
-    "Array(boolean, 1, 'C', readonly=True), Array(boolean, 1, 'C', readonly=True),"
+    "int64(int64, Array(int64, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True), int64,"
+    "Array(int64, 1, 'C', readonly=True), Array(boolean, 1, 'C', readonly=True), Array(boolean, 1, 'C', readonly=True),"
     "Array(int32, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True),"
     "int64[::1], int64[::1], int64, int64[:, ::1], int64[::1])",
     nogil=True,
@@ -89,6 +89,7 @@ def murmur2_rows(data: Any, offsets: Any, out: Any) -> None:
 def fill_messages(
     value_base: int,
     value_offsets: Any,
+    value_sizes: Any,
     key_base: int,
     key_offsets: Any,
     null_keys: Any,
@@ -104,6 +105,7 @@ def fill_messages(
     """Fills librdkafka messages with the addresses of rows; returns how many, -1 for offsets outside the data.
 
     Args:
+        value_sizes: bytes of each value; empty where each ends at the next one's offset.
         null_keys, null_values, partitions: empty where no row has one.
         extra: bytes of each row's headers, which count towards the limit; empty for none.
         span: [0] first row (moved on), [1] end row, [2] largest record, [3] number of refused rows (moved on),
@@ -115,7 +117,7 @@ def fill_messages(
     row = span[0]
     while row < span[1] and count < len(messages):
         start = value_offsets[row]
-        size = value_offsets[row + 1] - start
+        size = value_sizes[row] if len(value_sizes) > 0 else value_offsets[row + 1] - start
         has_key = len(key_offsets) > 0 and not (len(null_keys) > 0 and null_keys[row])
         key_start = key_offsets[row] if has_key else 0
         key_size = key_offsets[row + 1] - key_start if has_key else 0

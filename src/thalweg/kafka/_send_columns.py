@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thalweg.errors import ConfigurationError
+from thalweg.formats.raw import RowBytes
 from thalweg.kafka import _produce_api as native
 from thalweg.kafka._delivery import Deliveries, ProduceError
 from thalweg.kafka._header_columns import HeaderColumns
@@ -30,6 +31,7 @@ _BATCH = 8192
 _FIXED_FIELDS = 7
 _WAIT_MS = 50
 
+_EVERYWHERE = 1 << 62
 _NONE64 = np.zeros(0, dtype=np.int64)
 _NONE32 = np.zeros(0, dtype=np.int32)
 _NONE_BOOL = np.zeros(0, dtype=np.bool_)
@@ -76,7 +78,7 @@ class Headers:
 class Records:
     """n records to send, as columns. None: no row has one."""
 
-    values: EncodedRecords
+    values: EncodedRecords | RowBytes
     keys: EncodedRecords | None = None
     null_keys: npt.NDArray[np.bool_] | None = None
     timestamps: Int64s | None = None
@@ -86,7 +88,8 @@ class Records:
 
     def sizes(self) -> Int64s:
         """Bytes of each record: key, value and headers."""
-        sizes = np.diff(self.values.offsets)
+        values = self.values
+        sizes = values.lengths if isinstance(values, RowBytes) else np.diff(values.offsets)
         if self.keys is not None:
             sizes = sizes + np.diff(self.keys.offsets)
         return sizes if self.headers is None else sizes + self.headers.sizes()
@@ -114,17 +117,25 @@ class Records:
 
 @dataclass(slots=True)
 class Buffer:
-    """One of the two byte columns: where it lies."""
+    """One of the two byte columns: row i is `sizes[i]` bytes at `base + offsets[i]`; all lie below `end`.
 
-    data: npt.NDArray[np.uint8]
+    Without `sizes` row i ends where row i + 1 begins.
+    """
+
+    base: int
     offsets: Int64s
+    sizes: Int64s
+    end: int
+    keep: object
 
     @classmethod
-    def of(cls, records: EncodedRecords | None) -> Buffer:
+    def of(cls, records: EncodedRecords | RowBytes | None) -> Buffer:
         if records is None:
-            return cls(_EMPTY, _NONE64)
+            return cls(_EMPTY.ctypes.data, _NONE64, _NONE64, 0, _EMPTY)
+        if isinstance(records, RowBytes):  # offsets from address zero
+            return cls(0, records.addresses, records.lengths, _EVERYWHERE, records.keep)
         data = np.ascontiguousarray(records.data) if len(records.data) else _EMPTY
-        return cls(data, np.ascontiguousarray(records.offsets, dtype=np.int64))
+        return cls(data.ctypes.data, np.ascontiguousarray(records.offsets, dtype=np.int64), _NONE64, len(data), data)
 
 
 class ColumnSender:
@@ -156,10 +167,10 @@ class ColumnSender:
             each = _Each.of(records)
         refused = np.zeros(len(records.values), dtype=np.int64)
         # First row, last row, limit, refused rows, bytes of values, bytes of keys.
-        span = np.array([0, len(records.values), limit, 0, len(values.data), len(keys.data)], dtype=np.int64)
+        span = np.array([0, len(records.values), limit, 0, values.end, keys.end], dtype=np.int64)
         while span[0] < span[1]:
             count = fill_messages(
-                *(values.data.ctypes.data, values.offsets, keys.data.ctypes.data, keys.offsets),
+                *(values.base, values.offsets, values.sizes, keys.base, keys.offsets),
                 _NONE_BOOL if records.null_keys is None else np.ascontiguousarray(records.null_keys),
                 _NONE_BOOL if records.null_values is None else np.ascontiguousarray(records.null_values),
                 _NONE32 if records.partitions is None else np.ascontiguousarray(records.partitions, dtype=np.int32),

@@ -45,6 +45,12 @@ class Positions:
             ends = ends if ask else ends | reached
         return {tp: max(0, ends[tp] - positions[tp]) for tp in self.assignment() if tp in ends and tp in positions}
 
+    def read_to(self, partition: TopicPartition, offset: int) -> bool:
+        """Whether everything before an offset was given."""
+        if self._buffer:
+            return False
+        return max(self.positions().get(partition, 0), self._consumer.reached_ends().get(partition, 0)) >= offset
+
     def committed(self, partitions: Iterable[TopicPartition] | None = None) -> dict[TopicPartition, int]:
         """The group's committed offsets of these partitions, or of those being read; none where there is none.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from thalweg.errors import ConfigurationError, ConnectorError
@@ -125,6 +126,16 @@ class RecordReader:
             headers = [[(pair["key"], pair["value"]) for pair in row] for row in frame[HEADERS].to_list()]
         lists = [frame[name].to_list() for name in (TOPIC, PARTITION, OFFSET, TIMESTAMP, KEY)]
         return map(KafkaRecord, *lists, values, headers)
+
+
+def raw_of(values: Sequence[bytes | None], topic: str = "") -> RawRecords:
+    """Values from elsewhere as records, for a decoder."""
+    data = np.frombuffer(b"".join(value for value in values if value) or b"\0", dtype=np.uint8)
+    lengths = np.array([-1 if value is None else len(value) for value in values], dtype=np.int64)
+    sizes = np.maximum(lengths, 0)
+    addresses = (data.ctypes.data + np.cumsum(sizes) - sizes).astype(np.uint64)
+    rows, none = len(values), np.full(len(values), -1, dtype=np.int64)
+    return RawRecords(topic, addresses, lengths, addresses, none, np.zeros(rows, np.int32), np.arange(rows), none, data)
 
 
 def _series(addresses: Any, lengths: Any) -> pl.Series:

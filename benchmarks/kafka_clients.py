@@ -1,0 +1,228 @@
+"""`make bench-kafka`: Thalweg's Kafka clients against `confluent_kafka` and Java's tool: one broker, machine and run.
+
+    python benchmarks/kafka_clients.py [--quick] [--rounds N] [--only consume,produce,transactions,avro]
+
+Writes `benchmarks/results/kafka.json` and `kafka.md`. Each contender runs alone in a process of its own; they take
+turns, so that a slow minute of the machine hits all; the median counts. Same settings for all producers: acks all,
+idempotent, 1 MB batches, 5 ms linger, 256 MiB of buffer, no keys, 4 partitions; payloads are JSON texts from one file,
+which the two Python clients get as Polars frames of 10,000 rows. The broker shares the cores: read ratios, and CPU per
+record, not absolute rates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.kafka_report import markdown  # noqa: E402
+from benchmarks.kafka_worker import PRODUCERS, Task  # noqa: E402
+from benchmarks.spine.harness import machine, say  # noqa: E402
+from thalweg.kafka._local_install import KAFKA_VERSION, find_runtime  # noqa: E402
+from thalweg.kafka.admin import KafkaAdmin  # noqa: E402
+from thalweg.kafka.local_cluster import LocalKafka  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
+SIZES = {100: 2_000_000, 1_000: 400_000, 10_000: 50_000}
+"""Bytes of a payload to records in a run."""
+CODECS = ("none", "snappy", "lz4", "zstd", "gzip")
+PARTITIONS = 4
+CONSUMERS = ("columns", "confluent", "frames", "c_queue", "confluent_tuned")
+JAVA = "kafka-producer-perf-test"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="consume,produce,transactions,avro", help="parts, by comma")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round, a quarter of the records, codecs at 100 B only"
+    )
+    parser.add_argument("--output", default="kafka", help="name of the result files in benchmarks/results")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds = 1
+    return options
+
+
+def payload_file(folder: Path, size: int) -> Path:
+    """A thousand JSON texts of this many bytes, of words that repeat as words do."""
+    rng = random.Random(size)
+    words = [f"w{rng.randrange(3000)}" for _ in range(2000)]
+    lines = []
+    for n in range(1000):
+        head = f'{{"sensor_id":"s{n:04}","ts":{1_700_000_000_000 + n},"value":{rng.random():.4f},"note":"'
+        note = ""
+        while len(head) + len(note) + 2 < size:
+            note += rng.choice(words) + " "
+        lines.append((head + note)[: size - 2] + '"}')
+    path = folder / f"payloads-{size}"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+class Bench:
+    """Runs contenders against one broker."""
+
+    def __init__(self, brokers: str, folder: Path) -> None:
+        self.brokers = brokers
+        self.folder = folder
+        self.admin = KafkaAdmin(brokers, timeout=30)
+
+    def topic(self) -> str:
+        name = f"bench-{uuid.uuid4().hex[:8]}"
+        self.admin.create_topic(name, PARTITIONS)
+        return name
+
+    def worker(self, task: Task) -> dict[str, float]:
+        command = [sys.executable, "-m", "benchmarks.kafka_worker", json.dumps(asdict(task))]
+        output, memory, _ = self._run(command)
+        return json.loads(output.splitlines()[-1]) | {"memory_mib": memory}
+
+    def java(self, task: Task) -> dict[str, float]:
+        """Kafka's own tool. Its rate leaves out the start of the JVM; its CPU does not."""
+        properties = [
+            f"bootstrap.servers={task.brokers}", "acks=all", "enable.idempotence=true", "linger.ms=5",
+            "batch.size=1000000", "buffer.memory=268435456", f"compression.type={task.codec}",
+        ]  # fmt: skip
+        options = ["--topic", task.topic, "--num-records", str(task.records), "--throughput", "-1"]
+        options += ["--payload-file", task.payloads]
+        if task.transactional:
+            options += ["--transactional-id", task.topic, "--transaction-duration-ms", "1000"]
+        command = find_runtime(KAFKA_VERSION).command(
+            f"perf-{uuid.uuid4().hex[:6]}", self.folder, ["-Xmx1g"], "org.apache.kafka.tools.ProducerPerformance",
+            [*options, "--producer-props", *properties],
+        )  # fmt: skip
+        output, memory, cpu = self._run(command)
+        rate = float(re.findall(r"([\d.]+) records/sec", output)[-1])
+        return {"rate": rate, "cpu_us": cpu / task.records * 1e6, "memory_mib": memory}
+
+    def produce(
+        self, size: int, records: int, codec: str, *, transactional: bool = False
+    ) -> dict[str, dict[str, float]]:
+        """Each producer in turn, each into a fresh topic."""
+        payloads = str(payload_file(self.folder, size))
+        found = {}
+        for name in (*PRODUCERS, JAVA):
+            task = Task("produce", name, self.brokers, self.topic(), records, payloads, codec, transactional)
+            found[name] = self.java(task) if name == JAVA else self.worker(task)
+            self.admin.delete_topic(task.topic)
+        return found
+
+    def load(self, size: int, records: int, codec: str) -> str:
+        """A topic full of records."""
+        topic, payloads = self.topic(), str(payload_file(self.folder, size))
+        self.worker(Task("produce", "send_frame", self.brokers, topic, records - 1, payloads, codec))
+        return topic
+
+    def _run(self, command: list[str]) -> tuple[str, float, float]:
+        """Output, peak memory in MiB, and CPU seconds."""
+        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=errors)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            output.seek(0)
+            if process.returncode:
+                errors.seek(0)
+                raise RuntimeError(f"{command[:3]} failed:\n{errors.read()[-3000:]}")
+            unit = 2**20 if sys.platform == "darwin" else 2**10
+            return output.read(), usage.ru_maxrss / unit, usage.ru_utime + usage.ru_stime
+
+
+def median(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
+
+
+def consume_cases(quick: bool) -> Iterator[tuple[int, int, str]]:
+    for size, records in SIZES.items():
+        for codec in CODECS if size == 100 or not quick else ("none",):
+            yield size, records // (4 if quick else 1), codec
+
+
+def run_consume(bench: Bench, options: argparse.Namespace) -> list[dict[str, Any]]:
+    results = []
+    for size, records, codec in consume_cases(options.quick):
+        topic = bench.load(size, records, codec)
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONSUMERS}
+        for _ in range(options.rounds):
+            for name in CONSUMERS:
+                runs[name].append(bench.worker(Task("consume", name, bench.brokers, topic, records)))
+        bench.admin.delete_topic(topic)
+        sizes = {run["bytes"] for name in CONSUMERS if name != "c_queue" for run in runs[name]}
+        if len(sizes) != 1:
+            raise RuntimeError("the consumers did not see the same payloads")
+        best = {name: median(group) for name, group in runs.items()}
+        results.append({"bytes": size, "records": records, "codec": codec, "consumers": best})
+        rates = ", ".join(f"{name} {run['rate'] / 1e6:.2f} M/s" for name, run in best.items())
+        say(f"consume {size} B {codec}: {rates}")
+    return results
+
+
+def run_produce(bench: Bench, options: argparse.Namespace, *, transactional: bool) -> list[dict[str, Any]]:
+    results = []
+    for size, records, codec in consume_cases(options.quick):
+        if transactional and codec != "none":
+            continue
+        runs: dict[str, list[dict[str, float]]] = {}
+        for _ in range(options.rounds):
+            for name, run in bench.produce(size, records, codec, transactional=transactional).items():
+                runs.setdefault(name, []).append(run)
+        best = {name: median(group) for name, group in runs.items()}
+        case = {"bytes": size, "records": records, "codec": codec, "transactional": transactional, "producers": best}
+        results.append(case)
+        rates = ", ".join(f"{name} {run['rate'] / 1e6:.2f} M/s" for name, run in best.items())
+        say(f"produce {size} B {codec}{' in transactions' if transactional else ''}: {rates}")
+    return results
+
+
+def run_avro(quick: bool) -> list[dict[str, Any]]:
+    from benchmarks.avro_decode import SHAPES, measure
+
+    say("Avro …")
+    return [{"shape": name, **measure(name, 20_000 if quick else 100_000, 0.3 if quick else 1.0)} for name in SHAPES]
+
+
+def main() -> None:
+    options = arguments()
+    parts = options.only.split(",")
+    result: dict[str, Any] = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "rounds": options.rounds,
+    }
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, LocalKafka() as kafka:
+        bench = Bench(kafka.bootstrap, Path(folder))
+        if "consume" in parts:
+            result["consume"] = run_consume(bench, options)
+        result["produce"] = run_produce(bench, options, transactional=False) if "produce" in parts else []
+        if "transactions" in parts:
+            result["produce"] += run_produce(bench, options, transactional=True)
+    if "avro" in parts:
+        result["avro"] = run_avro(options.quick)
+    result["seconds"] = round(time.monotonic() - started)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{options.output}.json").write_text(json.dumps(result, indent=2) + "\n")
+    text = markdown(result)
+    (RESULTS / f"{options.output}.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
