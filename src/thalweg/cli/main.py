@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thalweg.cli import dead_letters, programs, savepoint, topics
+from thalweg.cli import consume, dead_letters, groups, kafka_topics, produce, programs, savepoint, topics
 from thalweg.demo.command import demo
 
 
@@ -34,7 +34,11 @@ app = CommandLine(
 )
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(savepoint.app, name="savepoint")
-app.command("topics")(topics.topics)
+app.add_typer(kafka_topics.app, name="topics")
+app.add_typer(groups.app, name="groups")
+app.command("lag")(groups.lag)
+app.command("produce")(produce.produce)
+app.command("consume")(consume.consume)
 app.command("jobs")(topics.jobs)
 
 Script = Annotated[Path, typer.Argument(help="A Python file with an App.", exists=True, dir_okay=False, readable=True)]

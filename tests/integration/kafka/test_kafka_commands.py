@@ -40,7 +40,9 @@ def shell(kafka: Any) -> Shell:
 
 def test_topics(shell: Shell, kafka: Any, tmp_path: Path) -> None:
     name = f"cli-{uuid.uuid4().hex[:8]}"
-    assert shell("topics", "create", name, "--partitions", "2", "-c", "retention.ms=1000") == f"{name} has 2 partitions\n"
+    assert (
+        shell("topics", "create", name, "--partitions", "2", "-c", "retention.ms=1000") == f"{name} has 2 partitions\n"
+    )
     assert {"topic": name, "partitions": 2, "offsets": 0} in shell.rows("topics", "list")
     assert name in shell("topics", "--brokers", kafka.bootstrap)
     assert shell.rows("topics", "describe", name)[1] == {
@@ -92,7 +94,9 @@ def test_produce_and_consume(shell: Shell, kafka: Any, topic: str, tmp_path: Pat
 
 
 def test_what_can_not_be_produced_or_consumed(shell: Shell, topic: str, tmp_path: Path) -> None:
-    assert "'{\"n\": ' can't be sent: MalformedJson" in shell("produce", topic, "-f", "json", given='{"n": \n', fails=True)
+    assert "'{\"n\": ' can't be sent: MalformedJson" in shell(
+        "produce", topic, "-f", "json", given='{"n": \n', fails=True
+    )
     assert "there is no file" in shell("produce", topic, tmp_path / "none", fails=True)
     assert "write name=value" in shell("produce", topic, "-H", "x", given="a", fails=True)
     assert "there is no topic" in shell("consume", f"none-{topic}", fails=True)
