@@ -119,7 +119,7 @@ class ActionRunner:
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="thalweg-actions", daemon=True).start()
+            threading.Thread(target=_serve, args=(self._loop,), name="thalweg-actions", daemon=True).start()
         return self._loop
 
     async def _in_time(self, made: Coroutine[Any, Any, Any]) -> None:
@@ -152,6 +152,11 @@ class ActionRunner:
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.call_soon_threadsafe(loop.stop)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
 
 
 def _given_up(call: Call, error: Exception, attempts: int) -> ActionFailure:

@@ -330,6 +330,19 @@ def test_a_changed_definition_takes_the_instances_that_it_knows(caplog: pytest.L
     assert len(other.instances) == 0
 
 
+def test_the_kernel_is_compiled_for_one_kind_of_arrays():
+    from thalweg.cep.correlate import _kernel as correlate
+    from thalweg.cep.machine import _kernel as machine
+
+    operator = track_of(order(history=1))
+    operator.warm_up()
+    for start in (0, 10):
+        feed(operator, [(start + n, n, "start") for n in range(5)])
+        operator.restore({name: [frame] for name, frame in operator.snapshot(full=True).puts})
+    assert len(machine.advance.signatures) == 1
+    assert len(correlate.advance.signatures) <= 1
+
+
 STATES = {"a": State(), "b": State(final=True)}
 
 

@@ -58,7 +58,8 @@ def arrivals_of(
     together = pl.concat(parts, how="vertical_relaxed").sort(order, maintain_order=True)
 
     def column(name: str) -> Int64s:
-        return np.ascontiguousarray(together.get_column(name).to_numpy())
+        # Writable, all of them: the kernel is compiled for that, and once.
+        return np.require(together.get_column(name).to_numpy(), np.int64, ["C", "W"])
 
     given = column("number") if numbers is not None else np.arange(start, start + together.height, dtype=np.int64)
     key_frame = together.select(pl.col(f"key:{name}").alias(name) for name in names)

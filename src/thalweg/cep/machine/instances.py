@@ -105,8 +105,9 @@ class Instances:
 
     def _run(self, rows: pl.DataFrame, codes: Int64s, until: int) -> Moved:
         kernel = _kernel()
-        events = [rows.get_column(name).to_numpy() for name in (TIMESTAMP, NAMED, BITS)]
-        times, named, bits = (np.ascontiguousarray(column) for column in events)
+        # Writable, all of them: the kernel is compiled for that, and once.
+        times, named = (np.require(rows.get_column(n).to_numpy(), np.int64, ["C", "W"]) for n in (TIMESTAMP, NAMED))
+        bits = np.require(rows.get_column(BITS).to_numpy(), np.uint64, ["C", "W"])
         invalid = np.zeros((len(codes), 3), np.int64)
         cursor = np.zeros(4, np.int64)
         parts: list[tuple[Int64s, Int64s]] = []
@@ -116,7 +117,7 @@ class Instances:
         path = np.zeros((len(out), self._history), np.int64)
         while True:
             done = kernel.advance(
-                times.astype(np.int64, copy=False), codes, named, bits, until, answer,
+                times, codes, named, bits, until, answer,
                 *self._tables(), *self._arrays(), out, path, invalid, cursor,
             )  # fmt: skip
             answer = kernel.UNKNOWN

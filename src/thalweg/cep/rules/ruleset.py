@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ from thalweg.streams.plan.functions import compile_for
 Booleans = npt.NDArray[np.bool_]
 
 logger = logging.getLogger(__name__)
+
+_Shape: TypeAlias = tuple[tuple[str, pl.DataType], ...]
 
 _SCHEMAS = 64
 """How many shapes of events are remembered: events without a schema may have many."""
@@ -60,7 +62,8 @@ class RuleSet:
         enabled = [rule for rule in rules if rule.enabled]
         self.rules = sorted(enabled, key=lambda rule: -rule.priority)  # stable: else in the order given
         self._exclusive = any(rule.stop or rule.group is not None for rule in self.rules)
-        self._compiled: dict[tuple[tuple[str, pl.DataType], ...], _Compiled] = {}
+        self._compiled: dict[_Shape, _Compiled] = {}
+        self._checked: dict[_Shape, list[CompiledFunction]] = {}
 
     def check(self, schema: pl.Schema) -> list[CompiledFunction]:
         """Compiles every rule for these events.
@@ -68,7 +71,10 @@ class RuleSet:
         Raises:
             ConfigurationError, PlanError: the first rule that does not fit, and why.
         """
-        return [_compile(rule, schema) for rule in self.rules]
+        shape = tuple(schema.items())
+        if shape not in self._checked:
+            self._checked[shape] = [_compile(rule, schema) for rule in self.rules]
+        return self._checked[shape]
 
     def compiled(self, frame: pl.DataFrame) -> _Compiled:
         """The rules for a frame's columns. One that does not fit them (a column is missing) matches nothing."""
