@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from thalweg.cli import consume, dead_letters, groups, kafka_topics, produce, programs, savepoint, topics
+from thalweg.cli import (
+    cluster,
+    consume,
+    dead_letters,
+    groups,
+    kafka_topics,
+    produce,
+    programs,
+    savepoint,
+    schemas,
+    topics,
+)
 from thalweg.demo.command import demo
 
 
@@ -33,6 +44,8 @@ app = CommandLine(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(dead_letters.app, name="dlq")
+app.add_typer(schemas.app, name="schemas")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(savepoint.app, name="savepoint")
 app.add_typer(kafka_topics.app, name="topics")
 app.add_typer(groups.app, name="groups")
