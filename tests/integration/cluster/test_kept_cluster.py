@@ -39,6 +39,7 @@ def make_topics(bootstrap: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.kafka
+@pytest.mark.timeout(600)
 def test_three_brokers_go_up_and_down_with_their_data(tmp_path: Path) -> None:
     folder = str(tmp_path / "cluster")
     try:

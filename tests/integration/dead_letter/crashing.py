@@ -27,7 +27,7 @@ def main() -> None:
     with RetryingConsumer(
         brokers, topic, handle, group_id=group, retries=RetryPolicy(()), max_crashes=2, settings=settings
     ) as worker:
-        worker.run(until_idle=2)
+        worker.run(until_idle=0.5)
 
 
 if __name__ == "__main__":

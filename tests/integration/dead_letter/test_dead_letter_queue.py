@@ -52,7 +52,7 @@ def test_records_are_tried_again_and_do_not_hold_the_others(kafka: Any, new_topi
     handler = Flaky()
     policy = RetryPolicy.of(["600ms", "900ms"])
     with RetryingConsumer(kafka.bootstrap, topic, handler, group_id=topic, retries=policy, max_rows=20) as worker:
-        worker.run(until_idle=1.5)
+        worker.run(until_idle=0.5)
     assert sorted(handler.order[:100]) == sorted(f"{n}" for n in range(100))  # all others first
     assert handler.order[100:] == ["once!1", "twice!2"]
     assert {value: len(calls) for value, calls in handler.calls.items() if len(calls) > 1} == {
@@ -79,11 +79,11 @@ def test_some_errors_are_given_up_at_once(kafka: Any, topic: str) -> None:
             raise KeyError("no such customer")
 
     with RetryingConsumer(kafka.bootstrap, topic, handle, group_id=topic, give_up_on=(KeyError,)) as worker:
-        assert worker.run(until_idle=1) == 2
+        assert worker.run(until_idle=0.3) == 2
     with DeadLetterQueue(kafka.bootstrap, topic) as queue:
         assert [(each.error_class, each.attempt) for each in queue.letters()] == [("KeyError", 1)]
     with RetryingConsumer(kafka.bootstrap, topic, handle, group_id=topic) as worker:
-        assert worker.run(until_idle=1) == 0  # what was handled is committed
+        assert worker.run(until_idle=0.3) == 0  # what was handled is committed
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def dead_letters(kafka: Any, topic: str) -> None:
         raise ValueError(record.value.decode())
 
     with RetryingConsumer(kafka.bootstrap, topic, fail, group_id=topic, retries=RetryPolicy(())) as worker:
-        worker.run(until_idle=1)
+        worker.run(until_idle=0.3)
 
 
 def test_letters_are_edited_and_replayed_once(kafka: Any, new_topic: MakeTopic) -> None:
@@ -129,7 +129,7 @@ def test_letters_are_edited_and_replayed_once(kafka: Any, new_topic: MakeTopic) 
             queue.edit(first.id, "again")
     seen: list[KafkaRecord] = []
     with RetryingConsumer(kafka.bootstrap, topic, seen.append, group_id=topic) as worker:
-        worker.run(until_idle=1)
+        worker.run(until_idle=0.3)
     assert [record.value for record in seen] == [b"mended", b"c"]
     assert dict(seen[0].headers or ()) == {"own": b"1", "replay_of": f"{topic}.dlq:{first.id}".encode()}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from thalweg.cli.main import app as command_line
+from thalweg.kafka.schema_registry import SchemaRegistryClient
 
 
 def test_schemas_are_registered_shown_and_checked(registry_url: str, tmp_path: Path) -> None:
@@ -27,15 +28,12 @@ def test_schemas_are_registered_shown_and_checked(registry_url: str, tmp_path: P
     assert f"{subject} version 1" in call("register", subject, first)
     more = file("more.avsc", {"name": "id", "type": "int"}, {"name": "note", "type": "string", "default": ""})
     broken = file("broken.avsc", {"name": "id", "type": "int"}, {"name": "note", "type": "string"})
-    from thalweg.kafka.schema_registry import SchemaRegistryClient
-
     SchemaRegistryClient(registry_url).set_compatibility("BACKWARD", subject)
     assert "compatible (BACKWARD)" in call("check", subject, more)
     assert "not compatible" in call("check", subject, broken, code=1)
     call("register", subject, more)
     line = next(line for line in call("list").splitlines() if line.startswith(subject))
     assert line.split()[1:3] == ["AVRO", "2"]
-    assert json.loads(
-        call("show", subject, "--version", "1")[call("show", subject, "--version", "1").index("{") :]
-    ) == (json.loads(Path(first).read_text()))
+    shown = call("show", subject, "--version", "1")
+    assert json.loads(shown[shown.index("{") :]) == json.loads(Path(first).read_text())
     assert '"note"' in call("show", subject)

@@ -133,7 +133,7 @@ class RetryingConsumer:
 
         Args:
             seconds: how long at most.
-            until_idle: end when nothing came, and nothing waits to be due, for so many seconds.
+            until_idle: end when everything is read, and nothing waits to be due, for so many seconds.
 
         Raises:
             FencedError, ConnectorError: the cluster refuses; what is not committed comes again.
@@ -146,13 +146,18 @@ class RetryingConsumer:
             if rows:
                 handled += self._handle(rows)
                 quiet_since = time.monotonic()
-            elif self._paused:
+            elif not self._is_caught_up():
                 quiet_since = now
             if seconds is not None and now - began >= seconds:
                 break
             if until_idle is not None and now - quiet_since >= until_idle:
                 break
         return handled
+
+    def _is_caught_up(self) -> bool:
+        """Whether the partitions of this member are read to their ends, by the brokers' word."""
+        assigned, lag = self._consumer.assignment(), self._consumer.lag()
+        return bool(assigned) and lag.keys() >= assigned and not any(lag.values()) and not self._paused
 
     def stop(self) -> None:
         """Makes `run` return after the records in work; from any thread."""
