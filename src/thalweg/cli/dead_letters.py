@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from thalweg.cli.kafka_options import SecurityFile, security_of
 from thalweg.cli.topics import DEFAULT_LOG, LogFile, open_log, show
 from thalweg.errors import ConfigurationError
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Dead letters of a Kafka cluster or an embedded log.", no_args_is_help=True)
 
 Brokers = Annotated[
-    str | None, typer.Option("--broker", help="kafka://host:9092; without it the embedded log of --log.")
+    str | None, typer.Option("--brokers", "-b", help="host:port of a Kafka cluster, instead of the log of --log.")
 ]
 Topic = Annotated[str, typer.Argument(help="The topic whose dead letters they are.")]
 Place = Annotated[str, typer.Argument(help='Which letter: its place, such as "0:17" (see `show`).')]
@@ -38,11 +39,11 @@ ErrorClass = Annotated[str | None, typer.Option("--error", help="Only letters of
 
 
 @app.command("list")
-def list_(log: LogFile = DEFAULT_LOG, broker: Brokers = None) -> None:
+def list_(log: LogFile = DEFAULT_LOG, brokers: Brokers = None, security: SecurityFile = None) -> None:
     """Count the dead letters of each topic by error class and state."""
     from thalweg.kafka.dead_letter.queue import DeadLetterQueue
 
-    with _store(log, broker) as store:
+    with _store(log, brokers, security) as store:
         rows = [
             (topic, error, state, letters, None if newest is None else _time(newest))
             for topic in sorted(store.topics())
@@ -58,14 +59,15 @@ def show_(
     topic: Topic,
     place: Annotated[str | None, typer.Argument(help='One letter, such as "0:17": all of it.')] = None,
     log: LogFile = DEFAULT_LOG,
-    broker: Brokers = None,
+    brokers: Brokers = None,
+    security: SecurityFile = None,
     limit: Annotated[int, typer.Option(help="The newest so many.", min=1)] = 20,
     error: ErrorClass = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object for each letter.")] = False,
 ) -> None:
     """Show dead letters: where from, which step refused them, why, and the payload."""
     console = Console()
-    with _queue(topic, log, broker) as queue:
+    with _queue(topic, log, brokers, security) as queue:
         letters = queue.letters(error_class=error)[-limit:] if place is None else [queue.letter(place)]
     for letter in letters:
         if as_json:
@@ -79,14 +81,15 @@ def edit(
     topic: Topic,
     place: Place,
     log: LogFile = DEFAULT_LOG,
-    broker: Brokers = None,
+    brokers: Brokers = None,
+    security: SecurityFile = None,
     value: Annotated[str | None, typer.Option("--value", help="The new payload.")] = None,
     file: Annotated[Path | None, typer.Option("--file", help="A file with the new payload.", exists=True)] = None,
 ) -> None:
     """Replace a letter's payload for its replay: with --value, --file, or in your editor ($EDITOR)."""
     if value is not None and file is not None:
         raise ConfigurationError("give --value or --file, not both")
-    with _queue(topic, log, broker) as queue:
+    with _queue(topic, log, brokers, security) as queue:
         letter = queue.letter(place)
         if value is not None:
             payload = value.encode()
@@ -102,9 +105,11 @@ def edit(
 
 
 @app.command("discard")
-def discard(topic: Topic, place: Place, log: LogFile = DEFAULT_LOG, broker: Brokers = None) -> None:
+def discard(
+    topic: Topic, place: Place, log: LogFile = DEFAULT_LOG, brokers: Brokers = None, security: SecurityFile = None
+) -> None:
     """Mark a letter as one that will never be replayed."""
-    with _queue(topic, log, broker) as queue:
+    with _queue(topic, log, brokers, security) as queue:
         queue.discard(place)
     print(f"{place} is discarded")
 
@@ -114,14 +119,15 @@ def replay(
     topic: Topic,
     places: Annotated[list[str] | None, typer.Argument(help="Which letters; without any, all that are open.")] = None,
     log: LogFile = DEFAULT_LOG,
-    broker: Brokers = None,
+    brokers: Brokers = None,
+    security: SecurityFile = None,
     error: ErrorClass = None,
     limit: Annotated[int | None, typer.Option(help="At most so many, the oldest first.", min=1)] = None,
     to: Annotated[str | None, typer.Option(help="Send them to this topic.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
     """Send letters to the topic that they came from; each at most once, however often this is called."""
-    with _queue(topic, log, broker) as queue:
+    with _queue(topic, log, brokers, security) as queue:
         done = queue.replay(places or None, error_class=error, limit=limit, to=to, dry_run=dry_run)
     print(f"{len(done)} letters {'would be' if dry_run else 'were'} replayed to {to or topic.removesuffix('.dlq')}")
     for place, reason in done.skipped.items():
@@ -129,28 +135,24 @@ def replay(
 
 
 @contextmanager
-def _store(log: Path, broker: str | None) -> Iterator[LetterStore]:
-    if broker is None:
+def _store(log: Path, brokers: str | None, security: Path | None) -> Iterator[LetterStore]:
+    if brokers is None:
         from thalweg.connectors.sqlite.letters import EmbeddedLetters
 
         with open_log(log) as opened:
             yield EmbeddedLetters(opened)
         return
-    from thalweg.connectors.kafka import servers
     from thalweg.kafka.dead_letter.store import KafkaLetters
 
-    store = KafkaLetters(servers(broker if "://" in broker else f"kafka://{broker}"))
-    try:
+    with closing(KafkaLetters(brokers.removeprefix("kafka://"), security=security_of(security))) as store:
         yield store
-    finally:
-        store.close()
 
 
 @contextmanager
-def _queue(topic: str, log: Path, broker: str | None) -> Iterator[DeadLetterQueue]:
+def _queue(topic: str, log: Path, brokers: str | None, security: Path | None) -> Iterator[DeadLetterQueue]:
     from thalweg.kafka.dead_letter.queue import DeadLetterQueue
 
-    with _store(log, broker) as store:
+    with _store(log, brokers, security) as store:
         yield DeadLetterQueue(store, topic)
 
 

@@ -158,7 +158,7 @@ def test_the_command_line_reads_a_cluster(kafka: Any, new_topic: MakeTopic) -> N
     dead_letters(kafka, topic)
 
     def call(*arguments: str) -> str:
-        done = CliRunner().invoke(command_line, ["dlq", *arguments, "--broker", f"kafka://{kafka.bootstrap}"])
+        done = CliRunner().invoke(command_line, ["dlq", *arguments, "--brokers", f"kafka://{kafka.bootstrap}"])
         assert done.exit_code == 0, done.output
         return done.output
 

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from thalweg.errors import ConfigurationError, FencedError
 from thalweg.kafka._delivery import ProduceError
@@ -20,7 +20,6 @@ from thalweg.kafka.dead_letter.store import Outgoing
 from thalweg.kafka.kafka_consumer import KafkaConsumer
 from thalweg.kafka.producer import KafkaProducer
 from thalweg.kafka.rows import KafkaRecord
-from thalweg.kafka.security import client_settings
 from thalweg.records import MAX_DEAD_PAYLOAD
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class RetryingConsumer:
         self._careful: dict[TopicPartition, int] = {}
         self._marked: set[TopicPartition] = set()
         self._retry_topics = self.retries.topics(topic)
-        self._room = self._make_topics(brokers, client_settings(brokers, security, settings))
+        self._room = self._make_topics(KafkaAdmin(brokers, security=security, settings=settings))
         self._producer = KafkaProducer(
             brokers,
             transactional_id=f"{group_id}-retries-{uuid.uuid4().hex[:12]}",
@@ -114,9 +113,8 @@ class RetryingConsumer:
             settings=settings,
         )
 
-    def _make_topics(self, brokers: str | Sequence[str], settings: Mapping[str, Any]) -> int:
+    def _make_topics(self, admin: KafkaAdmin) -> int:
         """Makes the topics that are missing; the fewest bytes that one of them takes."""
-        admin = KafkaAdmin(brokers, settings=settings)
         partitions = admin.partitions(self.topic)
         replication = admin.describe(self.topic).replication
         names = [*self._retry_topics, self.topic + DEAD_SUFFIX]

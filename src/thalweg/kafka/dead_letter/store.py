@@ -81,7 +81,7 @@ class KafkaLetters:
         self._own = settings
         self._brokers = brokers
         self._timeout = timeout
-        self._admin = KafkaAdmin(brokers, settings={k: v for k, v in self._settings.items() if "oauth_cb" not in k})
+        self._admin = KafkaAdmin(brokers, security=security, settings=settings)
 
     def topics(self) -> list[str]:
         return [name.removesuffix(DEAD_SUFFIX) for name in self._admin.topics() if name.endswith(DEAD_SUFFIX)]
