@@ -124,7 +124,7 @@ def filled(make: Callable[[], Operator], keys: int) -> Operator:
 
 
 def cost_per_event(make: Callable[[], Operator], rows: int, keys: int, touched: int, repeat: int) -> float:
-    """Nanoseconds of CPU per event (median of batches) with `keys` keys held; a batch touches about `touched`."""
+    """Nanoseconds of CPU per event (median of batches) with `keys` keys held, of which a batch touches `touched`."""
     dice = np.random.default_rng(3)
     operator = filled(make, keys)
     times = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from thalweg import App
 from thalweg.analytics import average, count
-from thalweg.streams import TumblingWindow, WatermarkGenerator
+from thalweg.streams import CheckpointConfig, StateBackend, TumblingWindow, WatermarkGenerator
 
 
 @dataclass
@@ -17,7 +17,8 @@ class Reading:
 
 
 def build(name: str, broker: str, source: str, sink: str, guarantee: str = "exactly-once") -> App:
-    app = App(name, broker=broker, guarantee=guarantee, commit_interval="50ms")
+    checkpoint = CheckpointConfig(backend=backend_of(os.environ.get("JOB_BACKEND", "memory")))
+    app = App(name, broker=broker, guarantee=guarantee, commit_interval="50ms", checkpoint=checkpoint)
     (
         app.stream(source, schema=Reading, timestamp="ts", watermark=WatermarkGenerator(1_000))
         .filter(lambda r: (r.value >= 0) & (r.value <= 100))
@@ -27,6 +28,15 @@ def build(name: str, broker: str, source: str, sink: str, guarantee: str = "exac
         .to(sink)
     )
     return app
+
+
+def backend_of(named: str) -> StateBackend:
+    """A backend and its place, such as "rocksdb /tmp/state" (then nearly all state leaves memory), or "memory"."""
+    kind, _, place = named.partition(" ")
+    if kind == "memory":
+        return StateBackend.memory(limit=2_000, spill_to=place) if place else StateBackend.memory()
+    made = StateBackend.rocksdb if kind == "rocksdb" else StateBackend.redis
+    return made(place, memory_limit=2_000)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,8 @@ class Savepoint:
         signatures = {stage.operator.id: stage.signature for stage in boundary.dataflow.stages if stage.stateful}
         records, operators = [], []
         for placed in boundary.deltas:
+            if placed.operator_id not in signatures:
+                continue  # the commit voids the state of a step that is gone
             own = encode_placed(placed, boundary.state_partitions, groups=boundary.key_groups)
             size = sum(len(record.payload) for record in own)
             operators.append(OperatorInfo(placed.operator_id, dict(signatures[placed.operator_id]), size))

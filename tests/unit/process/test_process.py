@@ -384,3 +384,21 @@ def test_a_timer_that_would_never_end_is_refused():
     driver.send([{"t": 1, "k": "a"}])
     driver.advance_watermark(5)
     assert "give it a later time" in driver.dead_letters()["error_message"][0]
+
+
+def test_state_outside_a_job_is_an_error():
+    with pytest.raises(AttributeError, match="while the job runs only"):
+        Everything().total.get()
+    assert isinstance(Everything.total, ValueState)
+
+
+def test_each_step_has_a_copy_of_the_function():
+    """The same object in two steps, and in a job that starts again, keeps no state of its own."""
+    shared = Everything()
+    keyed = App("p").stream("in", timestamp="t", watermark=20).key_by("k")
+    one, two = keyed.process(shared), keyed.filter(pl.col("v") > 5).process(shared)
+    driver = TestDriver(one, two)
+    driver.send([{"t": 1, "k": "x", "v": 1, "w": "a"}, {"t": 2, "k": "x", "v": 7, "w": "a"}])
+    assert driver.output(one)["total"].to_list() == [1, 8]
+    assert driver.output(two)["total"].to_list() == [7]
+    assert vars(shared) == {}

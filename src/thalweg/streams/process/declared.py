@@ -43,10 +43,8 @@ class State:
         self.name = name
 
     def _of(self, instance: object) -> Any:
-        handles = instance.__dict__.get("_handles")
-        if handles is None:
-            raise AttributeError(f"state {self.name!r} belongs to a key: it can be used while the job runs only")
-        return handles[self.name]
+        """Reached only outside a job: in one, the object has what stands for the key at hand under this name."""
+        raise AttributeError(f"state {self.name!r} belongs to a key: it can be used while the job runs only")
 
 
 class ValueState(State, Generic[T]):

@@ -37,8 +37,8 @@ class Now:
         """What has outlived its time by this watermark is not there."""
         self.written = 0
         """What is written now is as of this time."""
-        self.undo: list[Callable[[], None]] = []
-        """How to take back what the event at hand has changed."""
+        self.undo: list[tuple[Any, ...]] = []
+        """How to take back what the event at hand has changed: functions and their arguments."""
 
 
 class Handle:
@@ -65,15 +65,15 @@ class Handle:
 
     def _touch(self, before: Any) -> None:
         """Notes that the key's item is about to change."""
-        slot, was_dirty = self._now.slot, self._now.slot in self.dirty
+        now, dirty = self._now, self.dirty
+        slot = now.slot
+        now.undo.append((self._back, slot, before, slot in dirty))
+        dirty.add(slot)
 
-        def back() -> None:
-            self.held[slot] = before
-            if not was_dirty:
-                self.dirty.discard(slot)
-
-        self._now.undo.append(back)
-        self.dirty.add(slot)
+    def _back(self, slot: int, before: Any, was_dirty: bool) -> None:
+        self.held[slot] = before
+        if not was_dirty:
+            self.dirty.discard(slot)
 
 
 class Value(Handle, Generic[T]):
@@ -182,7 +182,7 @@ class Items(CollectionHandle, Generic[T]):
         own = self._own()
         self._touch(own)
         own.append((fitting, self._now.written))
-        self._now.undo.append(lambda: own.pop() and None)
+        self._now.undo.append((own.pop,))
 
     def set(self, items: Iterable[T]) -> None:
         """Replaces the list; its items count as written now."""
@@ -250,7 +250,7 @@ class Entries(CollectionHandle, Generic[K, V]):
                 for name in order[order.index(key) + 1 :]:  # where it stood
                     own[name] = own.pop(name)
 
-        self._now.undo.append(back)
+        self._now.undo.append((back,))
 
     def __contains__(self, key: K) -> bool:
         found = self._own().get(key)

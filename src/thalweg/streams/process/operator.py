@@ -69,7 +69,7 @@ class Process(KeyedOperator):
         if not isinstance(function, ProcessFunction):
             return function, _no_timer
         own = copy.copy(function)
-        vars(own)["_handles"] = self.handles
+        vars(own).update(self.handles)  # instead of the declarations of its class
         self.function: ProcessFunction | None = own
         return own.on_event, own.on_timer
 
@@ -124,8 +124,8 @@ class Process(KeyedOperator):
             for record in records_of(function(subject, self.context)):
                 self._emit(MAIN, record)
         except Exception as error:
-            for back in reversed(undo):
-                back()
+            for back, *arguments in reversed(undo):
+                back(*arguments)
             del self._emitted[mark:]
             if self.node.on_error == "stop":
                 raise

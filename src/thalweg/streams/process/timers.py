@@ -77,7 +77,7 @@ class Timers(CollectionHandle):
             back(entry)
             self._refresh(slot)
 
-        self._now.undo.append(undo)
+        self._now.undo.append((undo,))
         self._refresh(slot)
 
     def _refresh(self, slot: int) -> None:
