@@ -402,3 +402,23 @@ def test_each_step_has_a_copy_of_the_function():
     assert driver.output(one)["total"].to_list() == [1, 8]
     assert driver.output(two)["total"].to_list() == [7]
     assert vars(shared) == {}
+
+
+def test_a_backends_time_to_live_is_for_state_that_names_none():
+    from thalweg.streams.state.pool import StatePool, using
+
+    class Both(ProcessFunction):
+        short = ValueState(int, ttl=10)
+        usual = ValueState(int)
+
+        def on_event(self, event, ctx):
+            found = {"short": self.short.get(), "usual": self.usual.get()}
+            self.short.set(event.t)
+            self.usual.set(event.t)
+            return found
+
+    with using(StatePool(ttl=100)):
+        driver, _ = driver_of(Both)
+    driver.send([{"t": t, "k": k} for t, k in [(0, "a"), (20, "b"), (21, "a"), (130, "b"), (131, "a")]])
+    found = driver.output().filter(k="a").select("short", "usual").rows()
+    assert found == [(None, None), (None, 0), (None, None)]

@@ -65,8 +65,13 @@ class Recovery:
         """Refuses to spread state over the partitions of an exchange that was laid out in others.
 
         Raises:
-            StateError: it was.
+            StateError: it was; or it comes from a savepoint, which knows nothing of rows in an exchange.
         """
+        if self.resumed:
+            raise StateError(
+                f"job {job.name!r} runs on an exchange, and may have rows in it that the savepoint knows nothing of: "
+                "resume it under a new name, with one worker"
+            )
         if self.partitions not in (0, job.state_partitions):
             raise StateError(
                 f"job {job.name!r} keeps its state in {self.partitions} partitions, and its exchange has "
