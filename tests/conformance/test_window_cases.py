@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,17 @@ def test_the_data_is_as_it_was_published():
     assert total.hexdigest() == CHECKSUM
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 1000, None])
-@pytest.mark.parametrize("name", CASES)
+def runs() -> Iterator[Any]:
+    """Each case at each batch size. One record at a time of the large file takes half a minute a case."""
+    for name, case in CASES.items():
+        large = any(source.get("file") == "arroyo_cars.jsonl" for source in case["inputs"])
+        for size in (1, 7, 1000, None):
+            slow = large and (size == 1 or (size == 7 and len(case["columns"]) > 10))
+            marks = [pytest.mark.slow] if slow and name != "arroyo_tight_watermark" else []
+            yield pytest.param(name, size, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "batch_size"), runs())
 def test_window_case(name: str, batch_size: int | None):
     case = CASES[name]
     found = run_window_case(case, DATA / "inputs", batch_size)
