@@ -91,7 +91,7 @@ def _complaints(
 def _min_in_sync(topic: str, brokers: str, settings: Mapping[str, object]) -> int:
     from thalweg.kafka.admin import KafkaAdmin
 
-    admin = KafkaAdmin(brokers, timeout=_REQUEST, settings=settings)
+    admin = KafkaAdmin(brokers, timeout=2 * _REQUEST, settings=settings)
     try:
         return int(admin.describe(topic).config.get("min.insync.replicas", 1))
     except ConnectorError:
