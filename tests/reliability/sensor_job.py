@@ -16,9 +16,24 @@ class Reading:
     value: float
 
 
-def build(name: str, broker: str, source: str, sink: str, guarantee: str = "exactly-once") -> App:
-    checkpoint = CheckpointConfig(backend=backend_of(os.environ.get("JOB_BACKEND", "memory")))
-    app = App(name, broker=broker, guarantee=guarantee, commit_interval="50ms", checkpoint=checkpoint)
+def build(
+    name: str,
+    broker: str,
+    source: str,
+    sink: str,
+    guarantee: str = "exactly-once",
+    batch_rows: str = "65536",
+    storage: str | None = None,
+) -> App:
+    app = App(
+        name,
+        broker=broker,
+        guarantee=guarantee,
+        commit_interval="50ms",
+        checkpoint=CheckpointConfig(backend=backend_of(os.environ.get("JOB_BACKEND", "memory"))),
+        max_batch_rows=int(batch_rows),
+        checkpoint_storage=storage,
+    )
     (
         app.stream(source, schema=Reading, timestamp="ts", watermark=WatermarkGenerator(1_000))
         .filter(lambda r: (r.value >= 0) & (r.value <= 100))
@@ -41,4 +56,5 @@ def backend_of(named: str) -> StateBackend:
 
 if __name__ == "__main__":
     settings = {key: os.environ[f"JOB_{key.upper()}"] for key in ("name", "broker", "source", "sink", "guarantee")}
-    build(**settings).run(until_caught_up="--until-caught-up" in sys.argv)
+    settings["batch_rows"] = os.environ.get("JOB_BATCH_ROWS", "65536")
+    build(**settings, storage=os.environ.get("JOB_STORAGE")).run(until_caught_up="--until-caught-up" in sys.argv)

@@ -28,6 +28,7 @@ from thalweg.connectors.kafka_commit_metadata import CommitMetadata
 from thalweg.connectors.kafka_outputs import KafkaOutputs
 from thalweg.connectors.kafka_trimmer import Trimmer
 from thalweg.errors import ConfigurationError, ConnectorError, FencedError, RestartRequired, StateError, ThalwegError
+from thalweg.faults import fault_point
 from thalweg.kafka.admin import KafkaAdmin
 from thalweg.kafka.producer import KafkaProducer
 from thalweg.records import EncodedRecords
@@ -115,6 +116,7 @@ class KafkaCommitter:
         """See `Committer`. May be called again after `RestartRequired`."""
         wanted = list(partitions)
         self._renew_producer()
+        fault_point("kafka.fenced")
         # Taken now, not at commit: after a rebalance that this epoch knows nothing of, its commit must fail.
         self._drop_memberships()
         self._memberships = {topic: consumer.group_metadata() for topic, consumer in self._consumers.items()}
@@ -124,6 +126,7 @@ class KafkaCommitter:
         if foreign or not any(metadata for _, metadata in committed.values()):
             self._check_no_state_without_offsets(committed, foreign, tips)
         restored = self._reader.read(tips)
+        fault_point("kafka.recovered")
         self._changelog = ChangelogWriter(_new_writer())
         for partition, found in restored.items():
             self._changelog.resume(partition, tips[partition].name, found.bases)
@@ -228,12 +231,17 @@ class KafkaCommitter:
     def _commit_transaction(self, producer: KafkaProducer, commit: Commit, ends: Mapping[int, int]) -> None:
         producer.begin_transaction()
         try:
+            fault_point("kafka.begun")
             for write in commit.writes:
                 self.outputs.write(producer, write)
+            fault_point("kafka.outputs-sent")
             self._send_states(producer, commit.states, ends)
+            fault_point("kafka.state-sent")
             for topic, offsets in self._offsets(commit).items():
                 producer.send_offsets(offsets, self._memberships[topic].address, TRANSACTION_TIMEOUT_MS / 1000)
+                fault_point("kafka.offsets-sent")
             producer.commit_transaction(TRANSACTION_TIMEOUT_MS / 1000)
+            fault_point("kafka.committed")
         except FencedError:
             raise
         except ConnectorError as error:
@@ -245,9 +253,12 @@ class KafkaCommitter:
             self.outputs.write(producer, write)
         # State may go beside the outputs: it counts for nothing until the offsets name it.
         self._send_states(producer, commit.states, ends)
+        fault_point("kafka-alo.sent")
         producer.wait(producer.barrier(), timeout=60.0)
+        fault_point("kafka-alo.delivered")
         for topic, offsets in self._offsets(commit).items():
             self._consumer(topic).commit_sync(offsets)
+            fault_point("kafka-alo.offsets-committed")
 
     def _offsets(self, commit: Commit) -> dict[str, dict[TopicPartition, tuple[int, str]]]:
         tips = self._changelog.tips()

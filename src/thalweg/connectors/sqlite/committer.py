@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from thalweg.connectors.sqlite.topics import Prepared, Topics
 from thalweg.connectors.sqlite.writes import parts
 from thalweg.errors import FencedError, StateError
+from thalweg.faults import fault_point
 from thalweg.streams.connector import (
     Commit,
     JobSettings,
@@ -121,15 +122,20 @@ class SqliteCommitter:
         now = self._clock()
         with self._topics.database.write() as connection:
             self._check_generation(connection)
+            fault_point("sqlite.begun")
             self._topics.append(connection, prepared, now)
+            fault_point("sqlite.outputs-written")
             for state in commit.states:
                 self._put_state(connection, state)
+            fault_point("sqlite.state-written")
             for place, epoch in commit.epochs.items():
                 self._put_epoch(connection, place, epoch)
+            fault_point("sqlite.offsets-written")
             connection.execute(
                 "UPDATE log_jobs SET commits = commits + 1, committed = ? WHERE job = ? AND slot = ?",
                 (now, self._job.name, self._job.slot),
             )
+        fault_point("sqlite.committed")
 
     def _prepare(self, writes: Sequence[SinkWrite]) -> list[Prepared]:
         prepared = []

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from thalweg.faults import fault_point
 from thalweg.streams.connector import Commit, Committer, PartitionEpoch, SinkWrite, StateRecord, TopicPartition
 from thalweg.streams.engine.state_codec import PlacedDelta, encode_placed
 
@@ -130,8 +131,11 @@ class CommitPipeline:
 
     def _commit(self, epoch: Epoch) -> None:
         started = time.monotonic()
+        fault_point("engine.handed-over")
         states = self._encode(epoch)
+        fault_point("engine.encoded")
         self._committer.commit(Commit(epoch.epochs, epoch.writes, states, epoch.number))
+        fault_point("engine.durable")
         self._book(epoch, sum(len(record.payload) for record in states), (time.monotonic() - started) * 1000)
 
     def _encode(self, epoch: Epoch) -> list[StateRecord]:

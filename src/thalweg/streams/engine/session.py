@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import polars as pl
 
 from thalweg.errors import ConnectorError
+from thalweg.faults import fault_point
 from thalweg.streams.batch import INGESTED, MIN_TIME
 from thalweg.streams.connector import Broker, Committer, Source, TopicPartition
 from thalweg.streams.engine.checkpointing import Checkpointing
@@ -109,6 +110,7 @@ class Session:
         self._make_dataflow(opened)
         self.progress = Progress(opened.partitions, recovered.epochs, carrier=opened.exchange)
         self._restore(opened)
+        fault_point("engine.restored")
         for topic, source in opened.sources.items():
             source.seek({p: e.position for (t, p), e in recovered.epochs.items() if t == topic})
         self.progress.begin(opened.first_positions())
@@ -349,6 +351,7 @@ class Session:
             self.checkpointing.started(now)
             deltas = self.recovery.void(deltas, self.exchange.dataflow.tasks if self.exchange is not None else (None,))
         writes = self.outputs.take()
+        fault_point("engine.captured")
         partitions = touched_places(deltas, self.settings.job.state_partitions, self.settings.key_groups)
         epochs = self.progress.epochs(largest, partitions, bool(writes), self._told)
         self._changed, self._emitted, self._told = False, self._all_emitted(), set()

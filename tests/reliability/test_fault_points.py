@@ -1,0 +1,197 @@
+"""kill -9 at every step of the commit protocol, as the code names them: the output is that of an undisturbed run."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from tests.reliability import crash
+from thalweg.connectors.sqlite_log import EmbeddedLog
+from thalweg.kafka.partitioners import partition_for
+
+SOURCES = crash.ROOT / "src/thalweg"
+RATE = 20_000
+EVENTS = RATE * 6
+ONCE = {"engine.restored", "kafka.fenced", "kafka.recovered"}
+"""Points that a process comes to once, when it starts."""
+FEW = ["engine.captured", "kafka.offsets-sent", "kafka.committed"]
+
+Start = Callable[[str], "subprocess.Popen[bytes]"]
+
+
+def points(*families: str) -> list[str]:
+    """Every fault point in the code, in the order of files and lines; of some families ("kafka.…") only."""
+    found: list[str] = []
+    for path in sorted(SOURCES.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "fault_point":
+                argument = node.args[0]
+                assert isinstance(argument, ast.Constant), f"{path}: name fault points by a string"
+                found.append(str(argument.value))
+    assert len(set(found)) == len(found), "a fault point's name is used twice"
+    return [name for name in found if not families or name.split(".")[0] in families]
+
+
+def test_every_family_of_fault_points_is_killed_at():
+    assert {name.split(".")[0] for name in points()} == {"engine", "kafka", "kafka-alo", "sqlite"}
+    assert set(FEW) <= set(points())
+
+
+def kill_at_each(names: Iterable[str], start: Start, log: Path) -> None:
+    """Lets a process live for each point, until it kills itself there: from its second commit on, if it gets so far."""
+    for name in names:
+        process = start(f"{name}:{1 if name in ONCE else 2}")
+        code = process.wait(120)
+        assert code == -signal.SIGKILL, f"{name} was not reached (code {code}):\n{log.read_text()[-4000:]}"
+
+
+def same(results: pl.DataFrame, events: pl.DataFrame, late: int, *, again: bool = False) -> None:
+    """Compares with what the design's rules say; `again`: at-least-once may give a result more than once."""
+    expected, expected_late = crash.expected(events)
+    if again:
+        results = results.with_columns(pl.col("average").round(9)).unique().sort("sensor_id", "window_start")
+        assert late >= expected_late > 0
+    else:
+        assert late == expected_late > 0
+    assert_frame_equal(results, expected, check_exact=False, rel_tol=1e-9, abs_tol=1e-9)
+
+
+# -- the embedded log
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("guarantee", ["exactly-once", pytest.param("at-least-once", marks=pytest.mark.slow)])
+def test_killed_at_every_point_on_the_embedded_log(tmp_path, guarantee):
+    place = pl.col("sensor_id").map_elements(lambda s: partition_for(s.encode(), crash.PARTITIONS), pl.Int64)
+    events = crash.readings(EVENTS, RATE).with_columns(partition=place)
+    broker = f"sqlite:///{tmp_path}/data.db"
+    with EmbeddedLog(tmp_path / "data.db") as topics:
+        topics.ensure_topic("in", crash.PARTITIONS)
+        topics.append("in", events.select("sensor_id", "ts", "value").to_dicts(), key="sensor_id")
+    settings = {"JOB_NAME": "killed", "JOB_BROKER": broker, "JOB_SOURCE": "in", "JOB_SINK": "out",
+                "JOB_GUARANTEE": guarantee, "JOB_BATCH_ROWS": "500"}  # fmt: skip
+    log = tmp_path / "job.log"
+
+    def start(fault: str) -> subprocess.Popen[bytes]:
+        return run([sys.executable, str(crash.JOB), "--until-caught-up"], {**settings, "THALWEG_FAULT": fault}, log)
+
+    kill_at_each(points("engine", "sqlite"), start, log)
+    assert start("").wait(120) == 0, log.read_text()[-4000:]
+    with EmbeddedLog(tmp_path / "data.db") as topics:
+        results = topics.read("out").select("sensor_id", "window_start", "average", "n")
+        same(
+            results.sort("sensor_id", "window_start"),
+            events,
+            len(topics.read("in.dlq")),
+            again=guarantee != "exactly-once",
+        )
+
+
+# -- Kafka
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("guarantee", "names"),
+    [
+        pytest.param("exactly-once", FEW, id="exactly-once-few"),
+        pytest.param("exactly-once", points("engine", "kafka"), id="exactly-once", marks=pytest.mark.slow),
+        pytest.param("at-least-once", [*points("engine", "kafka-alo"), *sorted(ONCE)], id="at-least-once",
+                     marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_killed_at_every_point_on_kafka(kafka, topic, new_topic, guarantee, names):
+    sink = new_topic()
+    events = crash.readings(EVENTS, RATE)
+    crash.feed(kafka.bootstrap, topic, events, 1e9, threading.Event())
+    job = crash.Job(kafka.bootstrap, topic, sink, guarantee)
+
+    def start(fault: str) -> subprocess.Popen[bytes]:
+        more = {"THALWEG_FAULT": fault, "JOB_BATCH_ROWS": "500"}
+        return run([sys.executable, str(crash.JOB), "--until-caught-up"], {**job.environment, **more}, job.log)
+
+    kill_at_each(names, start, job.log)
+    job.finish()
+    again = guarantee != "exactly-once"
+    late = len(crash.read_committed(kafka.bootstrap, f"{topic}.dlq"))
+    same(crash.results_of(kafka.bootstrap, sink), events, late, again=again)
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("action", ["KILL", "STOP"])
+def test_one_of_two_workers_fails_at_every_point_and_the_other_takes_over(kafka, topic, new_topic, action):
+    """Rows move between the two. Killed, the worker's partitions go to the other one; stopped, it wakes up late, as a
+    zombie whose partitions another has: what it had under way must not count."""
+    sink = new_topic()
+    events = crash.readings(EVENTS * 2, RATE)
+    crash.feed(kafka.bootstrap, topic, events, 1e9, threading.Event())
+    job = crash.Job(kafka.bootstrap, topic, sink)
+    environment = {**job.environment, "JOB_BATCH_ROWS": "500", "THALWEG_WORKERS": "2"}
+    command = [sys.executable, str(crash.JOB)]
+    steady = run(command, {**environment, "THALWEG_SLOT": "0"}, job.log)
+    for name in points("engine", "kafka"):
+        fault = f"{name}:{1 if name in ONCE else 2}:{action}"
+        worker = run(command, {**environment, "THALWEG_SLOT": "1", "THALWEG_FAULT": fault}, job.log)
+        if action == "KILL":
+            assert worker.wait(120) == -signal.SIGKILL, f"{name}:\n{job.log.read_text()[-4000:]}"
+            continue
+        await_stopped(worker, name)
+        time.sleep(12)  # longer than its session, and than its transaction may take: the other one has everything
+        worker.send_signal(signal.SIGCONT)
+        time.sleep(2)
+        worker.terminate()
+        worker.wait(60)
+        assert steady.poll() is None, job.log.read_text()[-4000:]
+    steady.terminate()
+    assert steady.wait(60) == 0, job.log.read_text()[-4000:]
+    finish = [sys.executable, str(crash.JOB), "--until-caught-up"]
+    assert run(finish, {**environment, "THALWEG_SLOT": "0"}, job.log).wait(120) == 0, job.log.read_text()[-4000:]
+    same(crash.results_of(kafka.bootstrap, sink), events, len(crash.read_committed(kafka.bootstrap, f"{topic}.dlq")))
+
+
+def await_stopped(process: subprocess.Popen[bytes], name: str) -> None:
+    """Waits until the process has stopped itself."""
+    deadline = time.monotonic() + 120
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert process.poll() is None, f"{name}: the worker ended"
+        assert time.monotonic() < deadline, f"{name} was not reached"
+        time.sleep(0.05)
+
+
+# -- processes
+
+_running: list[subprocess.Popen[bytes]] = []
+
+
+def run(command: list[str], settings: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, env={**os.environ, **settings}, cwd=crash.ROOT, stdout=output, stderr=output
+        )
+    _running.append(process)
+    return process
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Ends what a failed test has left running."""
+    yield
+    while _running:
+        process = _running.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
