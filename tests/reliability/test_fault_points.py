@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +19,7 @@ from polars.testing import assert_frame_equal
 
 from tests.reliability import crash
 from thalweg.connectors.sqlite_log import EmbeddedLog
+from thalweg.kafka.admin import KafkaAdmin
 from thalweg.kafka.partitioners import partition_for
 
 SOURCES = crash.ROOT / "src/thalweg"
@@ -44,7 +46,7 @@ def points(*families: str) -> list[str]:
 
 
 def test_every_family_of_fault_points_is_killed_at():
-    assert {name.split(".")[0] for name in points()} == {"engine", "kafka", "kafka-alo", "sqlite"}
+    assert {name.split(".")[0] for name in points()} == {"engine", "kafka", "kafka-alo", "sqlite", "storage"}
     assert set(FEW) <= set(points())
 
 
@@ -131,36 +133,78 @@ def test_killed_at_every_point_on_kafka(kafka, topic, new_topic, guarantee, name
 
 @pytest.mark.kafka
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_every_point_with_state_in_a_shared_folder(kafka, topic, new_topic, tmp_path, workers):
+    sink = new_topic()
+    events = crash.readings(EVENTS, RATE)
+    crash.feed(kafka.bootstrap, topic, events, 1e9, threading.Event())
+    job = crash.Job(kafka.bootstrap, topic, sink)
+    job.environment |= {"JOB_STORAGE": (tmp_path / "shared").as_uri(), "THALWEG_WORKERS": str(workers)}
+
+    def start(fault: str) -> subprocess.Popen[bytes]:
+        more = {"THALWEG_FAULT": fault, "JOB_BATCH_ROWS": "500"}
+        return run([sys.executable, str(crash.JOB), "--until-caught-up"], {**job.environment, **more}, job.log)
+
+    kill_at_each(points("engine", "kafka", "storage"), start, job.log)
+    job.finish()
+    same(crash.results_of(kafka.bootstrap, sink), events, len(crash.read_committed(kafka.bootstrap, f"{topic}.dlq")))
+    assert not KafkaAdmin(kafka.bootstrap).exists(f"{job.name}-changelog")
+    epochs = list((tmp_path / "shared" / job.name).glob("*/*"))
+    assert len(epochs) > 4
+    for name in epochs:
+        name.unlink()
+    refused = run([sys.executable, str(crash.JOB), "--until-caught-up"], job.environment, job.log)
+    assert refused.wait(60) == 1
+    assert "is missing, and the committed offsets build on it" in job.log.read_text()
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("action", ["KILL", "STOP"])
 def test_one_of_two_workers_fails_at_every_point_and_the_other_takes_over(kafka, topic, new_topic, action):
-    """Rows move between the two. Killed, the worker's partitions go to the other one; stopped, it wakes up late, as a
-    zombie whose partitions another has: what it had under way must not count."""
+    """Rows move between the two. Killed, the worker stays away, its partitions go to the others, and the next one comes
+    in another slot; stopped, it wakes up late, as a zombie whose partitions another has: what it had under way must not
+    count."""
     sink = new_topic()
-    events = crash.readings(EVENTS * 2, RATE)
-    crash.feed(kafka.bootstrap, topic, events, 1e9, threading.Event())
+    rate = 1_000
+    events = crash.readings(rate * 500, rate)
+    stop = threading.Event()
     job = crash.Job(kafka.bootstrap, topic, sink)
-    environment = {**job.environment, "JOB_BATCH_ROWS": "500", "THALWEG_WORKERS": "2"}
+    environment = {**job.environment, "THALWEG_WORKERS": "2"}
     command = [sys.executable, str(crash.JOB)]
-    steady = run(command, {**environment, "THALWEG_SLOT": "0"}, job.log)
-    for name in points("engine", "kafka"):
-        fault = f"{name}:{1 if name in ONCE else 2}:{action}"
-        worker = run(command, {**environment, "THALWEG_SLOT": "1", "THALWEG_FAULT": fault}, job.log)
-        if action == "KILL":
-            assert worker.wait(120) == -signal.SIGKILL, f"{name}:\n{job.log.read_text()[-4000:]}"
-            continue
-        await_stopped(worker, name)
-        time.sleep(12)  # longer than its session, and than its transaction may take: the other one has everything
-        worker.send_signal(signal.SIGCONT)
-        time.sleep(2)
-        worker.terminate()
-        worker.wait(60)
-        assert steady.poll() is None, job.log.read_text()[-4000:]
+    with ThreadPoolExecutor(1) as pool:
+        feeding = pool.submit(crash.feed, kafka.bootstrap, topic, events, rate, stop)
+        try:
+            steady = run(command, {**environment, "THALWEG_SLOT": "0"}, job.log)
+            for number, name in enumerate(points("engine", "kafka")):
+                fault = f"{name}:{1 if name in ONCE else 2}:{action}"
+                slot = str(1 + number % 2)
+                worker = run(command, {**environment, "THALWEG_SLOT": slot, "THALWEG_FAULT": fault}, job.log)
+                if action == "KILL":
+                    assert worker.wait(120) == -signal.SIGKILL, f"{name}:\n{job.log.read_text()[-4000:]}"
+                else:
+                    late_awakening(worker, name)
+                assert steady.poll() is None, f"{name}:\n{job.log.read_text()[-4000:]}"
+        finally:
+            stop.set()
+        feeding.result()
     steady.terminate()
     assert steady.wait(60) == 0, job.log.read_text()[-4000:]
     finish = [sys.executable, str(crash.JOB), "--until-caught-up"]
     assert run(finish, {**environment, "THALWEG_SLOT": "0"}, job.log).wait(120) == 0, job.log.read_text()[-4000:]
     same(crash.results_of(kafka.bootstrap, sink), events, len(crash.read_committed(kafka.bootstrap, f"{topic}.dlq")))
+
+
+def late_awakening(worker: subprocess.Popen[bytes], name: str) -> None:
+    """Lets a worker that has stopped itself sleep until others have its work, and then wake up and end."""
+    await_stopped(worker, name)
+    time.sleep(12)  # longer than its session, and than its transaction may take
+    worker.send_signal(signal.SIGCONT)
+    time.sleep(2)
+    worker.terminate()
+    worker.wait(60)
 
 
 def await_stopped(process: subprocess.Popen[bytes], name: str) -> None:

@@ -240,7 +240,7 @@ class ChangelogWriter:
         self._prepared = {}
         for state_partition, records in grouped.items():
             old = self._lines.get(state_partition, _Line())
-            name = EpochName(self.writer, old.tip.epoch + 1 if old.tip else 1)
+            name = EpochName(self.writer, self.next_epoch(state_partition))
             bases = dict(old.bases)
             for record in records:
                 if record.full or record.operator_id not in bases:
@@ -254,6 +254,11 @@ class ChangelogWriter:
         """Whether `prepare` will look at the end offset of this record's state partition."""
         line = self._lines.get(state.state_partition)
         return state.full or line is None or state.operator_id not in line.bases
+
+    def next_epoch(self, state_partition: int) -> int:
+        """The number of the epoch that `prepare` makes next."""
+        line = self._lines.get(state_partition, _Line())
+        return line.tip.epoch + 1 if line.tip else 1
 
     def tips(self) -> dict[int, Tip]:
         """What the offsets of the prepared commit must name."""

@@ -20,18 +20,15 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
 from thalweg.connectors.kafka_changelog import ChangelogWriter, Restored, Tip
-from thalweg.connectors.kafka_changelog_reader import ChangelogReader
 from thalweg.connectors.kafka_commit_metadata import CommitMetadata
+from thalweg.connectors.kafka_epochs import open_epoch_log
 from thalweg.connectors.kafka_outputs import KafkaOutputs
 from thalweg.connectors.kafka_trimmer import Trimmer
 from thalweg.errors import ConfigurationError, ConnectorError, FencedError, RestartRequired, StateError, ThalwegError
 from thalweg.faults import fault_point
 from thalweg.kafka.admin import KafkaAdmin
 from thalweg.kafka.producer import KafkaProducer
-from thalweg.records import EncodedRecords
 from thalweg.streams.connector import (
     Commit,
     Guarantee,
@@ -52,12 +49,6 @@ _BATCH_BYTES = 1_000_000
 _PURGE_EVERY = 30.0
 """Seconds between deletions from the exchange."""
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
-_CHANGELOG_CONFIG = {
-    "cleanup.policy": "delete",
-    "retention.ms": "-1",  # only the job knows what is still needed; it deletes the rest
-    "retention.bytes": "-1",
-    "segment.bytes": str(64 * 1024 * 1024),  # deleted records free their disk space by whole segments
-}
 
 
 class GroupConsumer(Protocol):
@@ -99,15 +90,14 @@ class KafkaCommitter:
         self._job = job
         self._admin = admin
         self._settings = {**(client_settings or {}), **(settings or {})}
-        self._reader = ChangelogReader(admin, self.changelog_topic, client_settings)
         self._consumers: dict[str, GroupConsumer] = {source.topic: source.consumer for source in sources}  # type: ignore[attr-defined]
         self._exactly_once = job.guarantee == Guarantee.EXACTLY_ONCE
         self._producer: KafkaProducer | None = None
         self._batch_bytes = _BATCH_BYTES
         self._memberships: dict[str, Any] = {}
         self._changelog = ChangelogWriter(_new_writer())
-        self._changelog_partitions = 0
         self._trimmer = Trimmer(admin)
+        self._epochs = open_epoch_log(job, admin, self._trimmer, client_settings)
         self._next_purge = 0.0
 
     # ---------------------------------------------------------------- recovery
@@ -125,7 +115,7 @@ class KafkaCommitter:
         tips = self._tips(wanted, committed)
         if foreign or not any(metadata for _, metadata in committed.values()):
             self._check_no_state_without_offsets(committed, foreign, tips)
-        restored = self._reader.read(tips)
+        restored = self._epochs.read(tips)
         fault_point("kafka.recovered")
         self._changelog = ChangelogWriter(_new_writer())
         for partition, found in restored.items():
@@ -164,9 +154,9 @@ class KafkaCommitter:
         self, committed: Mapping[TopicPartition, Any], foreign: Sequence[TopicPartition], tips: Mapping[int, Tip]
     ) -> None:
         """No name for any state is right for a job that never had state; else offsets and state have come apart."""
-        highest = max((tip.name.epoch for tip in tips.values()), default=0) or self._reader.highest_epoch()
-        # At-least-once: a first epoch without offsets is what a crash before the first commit leaves.
-        if highest <= (0 if self._exactly_once or committed else 1):
+        highest = max((tip.name.epoch for tip in tips.values()), default=0) or self._epochs.highest_epoch()
+        # A first epoch without offsets may be what a crash before the first commit leaves.
+        if highest <= (0 if committed else self._epochs.unnamed):
             return
         if foreign:
             topic, partition = foreign[0]
@@ -174,8 +164,8 @@ class KafkaCommitter:
         else:
             what = f"job {self._job.name!r} has no committed offsets (did they expire, was its consumer group deleted?)"
         raise StateError(
-            f"{what}, but topic {self.changelog_topic!r} holds state up to epoch {highest}, which belongs to no other "
-            "position. To start without state delete that topic, or give the job another name"
+            f"{what}, but {self._epochs.where} holds state up to epoch {highest}, which belongs to no other "
+            "position. To start without state delete that, or give the job another name"
         )
 
     # ---------------------------------------------------------------- committing
@@ -199,7 +189,7 @@ class KafkaCommitter:
         try:
             for topic in dict.fromkeys(write.topic for write in commit.writes):
                 self._prepare_topic(topic)
-            ends = self._prepare_changelog(producer, commit.states)
+            ends = self._epochs.places(producer, self._changelog, commit.states) if commit.states else {}
             if self._exactly_once:
                 self._commit_transaction(producer, commit, ends)
             else:
@@ -215,8 +205,7 @@ class KafkaCommitter:
         except ConnectorError as error:
             self._lose(producer)
             raise RestartRequired(f"commit {commit.number} failed: {error}") from error
-        for partition, offset in self._changelog.confirm().items():
-            self._trimmer.trim(self.changelog_topic, partition, offset)
+        self._epochs.trim(self._changelog.confirm())
         self._purge_exchange(commit)
 
     def _purge_exchange(self, commit: Commit) -> None:
@@ -268,32 +257,10 @@ class KafkaCommitter:
             offsets.setdefault(tp[0], {})[tp] = (epoch.position, metadata)
         return offsets
 
-    def _send_states(self, producer: KafkaProducer, states: Sequence[StateRecord], ends: Mapping[int, int]) -> None:
-        chunks = self._changelog.prepare(states, ends)
-        if not chunks:
-            return
-        refused = producer.send_records(
-            self.changelog_topic,
-            _records([chunk.value for chunk in chunks]),
-            _records([chunk.key for chunk in chunks]),
-            partitions=np.array([chunk.state_partition for chunk in chunks], dtype=np.int32),
-        )
-        if len(refused):
-            raise ConnectorError(f"topic {self.changelog_topic!r} does not take records of 900 KB; raise its limit")
-
-    def _prepare_changelog(self, producer: KafkaProducer, states: Sequence[StateRecord]) -> dict[int, int]:
-        """Makes the topic, and asks for the end offsets that the writer will need."""
-        if not states:
-            return {}
-        needed = max(self._job.state_partitions, 1 + max(state.state_partition for state in states))
-        if needed > self._changelog_partitions:
-            self._admin.ensure_topic(self.changelog_topic, needed, config=_CHANGELOG_CONFIG)
-            if self._admin.grow_topic(self.changelog_topic, needed):
-                producer.refresh_topic(self.changelog_topic)
-            self._changelog_partitions = self._admin.partitions(self.changelog_topic)
-        if not any(self._changelog.needs_offset(state) for state in states):
-            return {}
-        return self._admin.offsets(self.changelog_topic, latest=True)
+    def _send_states(self, producer: KafkaProducer, states: Sequence[StateRecord], places: Mapping[int, int]) -> None:
+        chunks = self._changelog.prepare(states, places)
+        if chunks:
+            self._epochs.append(producer, chunks, {p: tip.name for p, tip in self._changelog.tips().items()})
 
     def _prepare_topic(self, topic: str) -> None:
         """Learns the topic's limit; a producer whose batches it would refuse has to be made again."""
@@ -308,6 +275,7 @@ class KafkaCommitter:
     def close(self) -> None:
         """Delivers what is under way and frees the producer."""
         self._trimmer.close()
+        self._epochs.close()
         self._drop_memberships()
         producer, self._producer = self._producer, None
         if producer is not None:
@@ -375,9 +343,3 @@ def _epoch(offset: int, metadata: CommitMetadata | None) -> PartitionEpoch:
 
 def _in_order(restored: Mapping[int, Restored]) -> list[StateRecord]:
     return [state for _, found in sorted(restored.items()) for state in found.states]
-
-
-def _records(rows: Sequence[bytes]) -> EncodedRecords:
-    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    return EncodedRecords(np.frombuffer(b"".join(rows), dtype=np.uint8), offsets)

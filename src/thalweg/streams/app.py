@@ -52,6 +52,8 @@ class App(CorrelatingApp, Querying, Savepoints):
         commit_interval: how often progress is committed; it bounds the latency of exactly-once output.
         late_events: "dead-letter" (also where `.late` is read) or "side-output" (only `.late` gets them).
         max_batch_rows: the most rows that one batch holds.
+        checkpoint_storage: where a job on Kafka keeps its durable state instead of a changelog topic: a folder that all
+            workers share (`file:///mnt/shared/jobs`) or an object store (`s3://bucket/prefix`).
         forget_state: operator ids whose committed state may be dropped, when the program no longer has them.
         broker_settings: handed to the broker.
     """
@@ -66,6 +68,7 @@ class App(CorrelatingApp, Querying, Savepoints):
         commit_interval: Duration = "50ms",
         late_events: str = "dead-letter",
         max_batch_rows: int = 65_536,
+        checkpoint_storage: str | None = None,
         forget_state: tuple[str, ...] = (),
         **broker_settings: Any,
     ) -> None:
@@ -85,6 +88,7 @@ class App(CorrelatingApp, Querying, Savepoints):
         if max_batch_rows < 1:
             raise ConfigurationError(f"max_batch_rows is {max_batch_rows}; it must be at least 1")
         self.max_batch_rows = max_batch_rows
+        self.checkpoint_storage = checkpoint_storage
         self.forget_state = tuple(forget_state)
         self._requests = Requests()
         self._lock = threading.Lock()
@@ -207,7 +211,7 @@ class App(CorrelatingApp, Querying, Savepoints):
             opened = self.broker if not isinstance(self.broker, str) else None
             if opened is None:
                 opened = broker = open_broker(str(self.broker), **self.broker_settings)
-            this_worker().check(opened, self.name)
+            this_worker().check(opened, self.name, self.checkpoint_storage)
             settings = replace(self._session_settings(), savepoint=savepoint)
             runner = Runner(plan, opened, settings, clock or wall_clock)
             self._runner = runner
@@ -240,7 +244,13 @@ class App(CorrelatingApp, Querying, Savepoints):
 
         worker = this_worker()
         return SessionSettings(
-            job=JobSettings(self.name, worker.slot, self.guarantee, workers=worker.workers),
+            job=JobSettings(
+                self.name,
+                worker.slot,
+                self.guarantee,
+                workers=worker.workers,
+                checkpoint_storage=self.checkpoint_storage,
+            ),
             commit_interval=self.commit_interval,
             checkpoint=self.checkpoint,
             max_batch_rows=self.max_batch_rows,

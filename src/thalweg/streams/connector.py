@@ -175,6 +175,8 @@ class JobSettings:
     """The state partitions that this worker keeps; None: all."""
     exchange: str | None = None
     """The topic through which rows move between workers, where there are several."""
+    checkpoint_storage: str | None = None
+    """Where state is kept, as a URL; None: with the broker."""
     clock: Callable[[], int] | None = None
 
 

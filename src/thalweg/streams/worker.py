@@ -26,12 +26,17 @@ class Worker:
     slot: int = 0
     workers: int = 1
 
-    def check(self, broker: Broker, name: str) -> None:
-        """Refuses several workers where the broker serves one.
+    def check(self, broker: Broker, name: str, checkpoint_storage: str | None = None) -> None:
+        """Refuses several workers, and state elsewhere, where the broker serves one worker and keeps its state.
 
         Raises:
             ConfigurationError: the broker is the embedded log, or another one that deals out no partitions.
         """
+        if checkpoint_storage is not None and not isinstance(broker, ScalableBroker):
+            raise ConfigurationError(
+                f"app {name!r}: its broker keeps state together with its topics; leave checkpoint_storage out, or use "
+                "a kafka:// broker"
+            )
         if (self.workers > 1 or self.slot > 0) and not isinstance(broker, ScalableBroker):
             raise ConfigurationError(
                 f"app {name!r} can't run on {max(self.workers, self.slot + 1)} workers: its broker keeps everything on "
