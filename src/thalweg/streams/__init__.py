@@ -9,6 +9,7 @@ from thalweg.streams.plan.join import Interval
 from thalweg.streams.process import ListState, MapState, ProcessFunction, Timer, ValueState
 from thalweg.streams.process.batches import BatchFunction
 from thalweg.streams.stream import DataStream, WindowedStream
+from thalweg.streams.tables import Table
 from thalweg.streams.triggers import (
     AfterAll,
     AfterAny,
@@ -45,6 +46,7 @@ __all__ = [
     "SessionWindow",
     "SlidingWindow",
     "StateBackend",
+    "Table",
     "TimeSemantics",
     "Timer",
     "Trigger",

@@ -28,6 +28,7 @@ from thalweg.streams.querying import Querying
 from thalweg.streams.savepoints import Savepoint, Savepoints
 from thalweg.streams.savepoints import opened as savepoint_at
 from thalweg.streams.stream import DataStream
+from thalweg.streams.tables import AppTables
 from thalweg.streams.watermarks import WatermarkGenerator
 from thalweg.streams.worker import this_worker
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class App(CorrelatingApp, Querying, Savepoints):
+class App(CorrelatingApp, Querying, Savepoints, AppTables):
     """A job. Its name stands for its committed progress: the same name goes on where it was.
 
     Args:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
+
+import polars as pl
 
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
+from thalweg.schema import to_schema
 from thalweg.streams.plan.functions import compile_for
 from thalweg.streams.plan.in_order import InOrderNode
 from thalweg.streams.plan.join import AsOfJoinNode, Interval, IntervalJoinNode, JoinNode, WindowJoinNode
 from thalweg.streams.plan.join_columns import How, On, how_of, key_pairs
 from thalweg.streams.plan.join_updating import UpdatingJoinNode, whole_rows
+from thalweg.streams.plan.lookup import LookupJoinNode
 from thalweg.streams.plan.node import Mode
+from thalweg.streams.tables import Table
 from thalweg.streams.windows import AlignedWindow, Window
 
 if TYPE_CHECKING:
     from thalweg.streams.stream import DataStream
+
+Function = Callable[[pl.DataFrame], Any]
+"""Takes a frame of distinct keys; returns the rows that there are of them."""
 
 
 class Joining:
@@ -23,7 +32,7 @@ class Joining:
 
     def join(
         self,
-        other: DataStream,
+        other: DataStream | Table | pl.DataFrame | Function,
         *,
         on: On = (),
         how: str = "inner",
@@ -36,7 +45,7 @@ class Joining:
         allowed_lateness: Duration | None = None,
         suffix: str = "_right",
     ) -> DataStream:
-        """Joins this stream (the left side) with another (the right side).
+        """Joins this stream (the left side) with another, a table, a frame or a function (the right side).
 
         | given | pairs are rows of equal key | results |
         |---|---|---|
@@ -48,11 +57,14 @@ class Joining:
         An updating join appends where both streams do and it is inner or semi; else its result is a changelog of
         inserts and deletes of whole rows.
 
+        A table is joined as of each event's time; a frame or a function is looked up at once: see `lookup`.
+
         Null equals nothing: a row with a null in its key has no partner.
 
         Args:
             other: the right side.
-            on: the key columns: a name, several, or left name → right name; none: every row has the same key.
+            on: the key columns: a name, several, or left name → right name; none: every row has the same key (of a
+                table: its own).
             how: "inner", "left", "right", "full", "semi" or "anti".
             window: tumbling or sliding.
             within: the bounds of left time - right time.
@@ -80,6 +92,14 @@ class Joining:
         [{'id': 1, 't': 0, 't_right': 60000, 'cents': 999}]
         """
         left = cast("DataStream", self)
+        if isinstance(other, pl.DataFrame) or (callable(other) and not isinstance(other, Table)):
+            if window is not None or within is not None or as_of or tolerance is not None or where is not None:
+                raise ConfigurationError("join: a frame or a function has no times: give on, how and ttl")
+            return self.lookup(other, on=on, how=how, ttl=ttl or 0, suffix=suffix)
+        if isinstance(other, Table):
+            if window is not None or within is not None:
+                raise ConfigurationError("join: a table is joined as of each event's time; leave window and within out")
+            on, as_of, other = on or other.key_columns, True, other.changes
         left._same_app((other,), "join")
         kinds = [name for name, given in (("window", window), ("within", within), ("as_of", as_of)) if given]
         if len(kinds) > 1:
@@ -109,6 +129,67 @@ class Joining:
             raise ConfigurationError("join: without window, within or as_of no row is late; leave allowed_lateness out")
         life = None if ttl is None else milliseconds(ttl, name="ttl", minimum=1)
         return _updating(left, other, how_of(how, "join"), where, ttl=life, **fields)
+
+    def lookup(
+        self,
+        source: pl.DataFrame | Function,
+        *,
+        on: On,
+        how: str = "left",
+        ttl: Duration = 0,
+        cache_size: int = 100_000,
+        schema: Any = None,
+        on_error: str = "stop",
+        suffix: str = "_right",
+    ) -> DataStream:
+        """Adds what a frame or a function has for each row's key.
+
+        Args:
+            source: a Polars frame; or a function that takes a frame of distinct keys and returns the rows that there
+                are of them, as a frame (or a list of dicts) with the key columns. It is called once for each batch
+                that has keys without an answer, on the engine's thread: for slow services see `map_async`.
+            on: the key columns: a name, several, or name here → name there.
+            how: "left", "inner", "semi" or "anti".
+            ttl: how long a function's answer holds (that there was none, too), by the job's clock; 0: for the batch.
+            cache_size: how many rows of answers are kept.
+            schema: what a function returns, where it is to be known before it runs.
+            on_error: when a function raises: "stop" the job, or make "dead-letter"s of the batch's rows.
+            suffix: appended to the name of a found column that the stream has too.
+
+        >>> import polars as pl
+        >>> from thalweg.streams import App
+        >>> from thalweg.streams.testing import TestDriver
+        >>> rooms = pl.DataFrame({"sensor": ["a", "b"], "room": ["kitchen", "attic"]})
+        >>> driver = TestDriver(App("rooms").stream("readings", timestamp="t").lookup(rooms, on="sensor"))
+        >>> driver.send([{"sensor": "b", "t": 1}, {"sensor": "c", "t": 2}])
+        >>> driver.output().to_dicts()
+        [{'sensor': 'b', 't': 1, 'room': 'attic'}, {'sensor': 'c', 't': 2, 'room': None}]
+        """
+        stream = cast("DataStream", self)
+        if not isinstance(source, pl.DataFrame) and not callable(source):
+            raise ConfigurationError(f"lookup takes a frame or a function, not a {type(source).__name__}")
+        if on_error not in {"stop", "dead-letter"}:
+            raise ConfigurationError(f"on_error is {on_error!r}; use 'stop' or 'dead-letter'")
+        if cache_size < 1:
+            raise ConfigurationError(f"cache_size is {cache_size}; it must be at least 1")
+        left_on, right_on = key_pairs(on, "lookup")
+        if not left_on:
+            raise ConfigurationError("lookup needs key columns: on=…")
+        found = source.schema if isinstance(source, pl.DataFrame) else None
+        if schema is not None:
+            found = to_schema(schema).schema
+        return stream._append(
+            LookupJoinNode,
+            source=source,
+            schema=found,
+            left_on=left_on,
+            right_on=right_on,
+            how=how_of(how, "lookup", (How.LEFT, How.INNER, How.SEMI, How.ANTI)),
+            suffix=suffix,
+            ttl=milliseconds(ttl, name="ttl"),
+            cache_size=cache_size,
+            to_dead_letters=on_error == "dead-letter",
+        )
 
     def in_order(self) -> DataStream:
         """Brings events into the order of their times: each is passed on once the watermark is past its time.

@@ -26,6 +26,7 @@ from thalweg.streams.service.stream import Calling
 from thalweg.streams.windowed import WindowedStream, Windowing
 
 __all__ = ["DataStream", "Extension", "WindowedStream"]
+from thalweg.streams.tables import TableMaking
 
 if TYPE_CHECKING:
     from thalweg.expressions import CompiledFunction
@@ -43,7 +44,7 @@ class Extension(Protocol):
         """The node that reads `upstream` (its main port), whose rows are keyed by `key_columns` (maybe none)."""
 
 
-class DataStream(Windowing, Joining, Grouping, Changelogs, Processing, Calling, CorrelatingStream):
+class DataStream(Windowing, Joining, Grouping, Changelogs, Processing, Calling, CorrelatingStream, TableMaking):
     """A stream of events. Immutable: every method appends a step to the plan and returns a new stream.
 
     `DataStream("topic", …)` reads a topic in the default app; `App.stream` reads one in an app of its own. Both take

@@ -37,17 +37,9 @@ class ChangingFilter(TimedOperator):
         change = pl.when(keeps).then(CHANGE).otherwise(pl.lit(DELETE)).alias(CHANGE)
         changes = self.rows.changes(self.kept(batch.frame).with_columns(change))
         self.rows.apply(changes)
-        found = self._told(changes)
+        found = told(self.rows, changes)
         if found.height:
             yield self.result(found)
-
-    def _told(self, changes: Changes) -> pl.DataFrame:
-        """What goes and what comes, as changes of keys."""
-        old, new = self.rows.rows.identify(changes.old), self.rows.rows.identify(changes.new)
-        again, stays = np.isin(new.first, old.first), np.isin(old.first, new.first)
-        op = pl.Series(CHANGE, np.where(again, UPDATE, INSERT).astype(object), dtype=pl.String)
-        gone = changes.old.filter(pl.Series(~stays)).with_columns(pl.lit(DELETE).alias(CHANGE))
-        return pl.concat([gone, changes.new.with_columns(op)], how="diagonal_relaxed")
 
     def on_watermark(self, watermark: Watermark) -> Iterator[Batch]:
         self.advance(watermark)
@@ -62,3 +54,12 @@ class ChangingFilter(TimedOperator):
     def restore(self, state: State) -> None:
         self.restore_progress(state)
         self.rows.restore(state, self.closed)
+
+
+def told(rows: ChangingRows, changes: Changes) -> pl.DataFrame:
+    """What goes and what comes, as changes of keys: rows with `__op`."""
+    old, new = rows.rows.identify(changes.old), rows.rows.identify(changes.new)
+    again, stays = np.isin(new.first, old.first), np.isin(old.first, new.first)
+    op = pl.Series(CHANGE, np.where(again, UPDATE, INSERT).astype(object), dtype=pl.String)
+    gone = changes.old.filter(pl.Series(~stays)).with_columns(pl.lit(DELETE).alias(CHANGE))
+    return pl.concat([gone, changes.new.with_columns(op)], how="diagonal_relaxed")

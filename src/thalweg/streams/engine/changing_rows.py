@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from thalweg.streams.batch import CHANGE, RESERVED, TIMESTAMP
+from thalweg.streams.batch import CHANGE, RESERVED, TIMESTAMP, WATERMARK
 from thalweg.streams.operator import State
 from thalweg.streams.state.keyed_rows import LABELS, KeyedRows
 from thalweg.streams.state.row_lists import EARLIEST, Int64s
@@ -64,16 +64,20 @@ class ChangingRows:
         self.ttl = ttl
         self._columns: list[str] = []
 
-    def changes(self, frame: pl.DataFrame) -> Changes:
-        """What a batch means for the rows held; a row that comes and goes within the batch leaves no trace."""
+    def changes(self, frame: pl.DataFrame, *, refresh: bool = False) -> Changes:
+        """What a batch means for the rows held; a row that comes and goes within the batch leaves no trace.
+
+        Args:
+            refresh: a row that is written again as it was counts as a change, as it lives on from then.
+        """
         nothing = np.zeros(0, dtype=np.int64)
         if self.kind.keys is None:
             return Changes(nothing, frame.clear(), frame)
         if CHANGE not in frame.columns:
             frame = frame.with_columns(pl.lit(INSERT).alias(CHANGE))
-        return self._of_whole_rows(frame) if self.kind.whole else self._by_key(frame)
+        return self._of_whole_rows(frame) if self.kind.whole else self._by_key(frame, refresh)
 
-    def _by_key(self, frame: pl.DataFrame) -> Changes:
+    def _by_key(self, frame: pl.DataFrame, refresh: bool) -> Changes:
         keys = self.kind.keys
         last = frame.unique(keys, keep="last", maintain_order=True) if keys else frame.tail(1)
         probes, slots = self._held(last, most=1)
@@ -81,7 +85,9 @@ class ChangingRows:
             return self._made(slots, None, last.filter(pl.col(CHANGE) != DELETE))
         old = self.rows.read(slots)
         there = last[probes]
-        same = self._equal(old, there) & (there[CHANGE] != DELETE).to_numpy()
+        # A row goes at the time of what takes its place.
+        old = old.with_columns([there[name] for name in (TIMESTAMP, WATERMARK) if name in there.columns])
+        same = self._equal(old, there) & (there[CHANGE] != DELETE).to_numpy() & (not refresh)
         unchanged = np.zeros(last.height, dtype=bool)
         unchanged[probes[same]] = True
         new = last.filter((pl.col(CHANGE) != DELETE) & ~pl.Series(unchanged))

@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 
 from thalweg.streams.batch import CHANGE, TIMESTAMP, Batch, Watermark
+from thalweg.streams.engine.changing_rows import DELETE
 from thalweg.streams.engine.join_base import LEFT, RIGHT, JoinOperator
 from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.plan.join_columns import How, JoinColumns
 from thalweg.streams.state.keyed_rows import LABELS, KeyedRows, warm_up
-from thalweg.streams.state.row_lists import EARLIEST, Int64s
+from thalweg.streams.state.row_lists import EARLIEST, Bools, Int64s
 from thalweg.streams.state.time_buckets import TimeBuckets
 
 _STEP = 100
@@ -73,7 +74,7 @@ class AsOfJoin(JoinOperator):
         for probes, found in self.right.find(self.left.keys(rows), low, times, most=1):
             partners = self.right.read(found)
             if CHANGE in partners.columns:  # what was deleted is not there
-                there = (partners[CHANGE] != "delete").fill_null(True)
+                there = (partners[CHANGE] != DELETE).fill_null(True)
                 probes, partners = probes[there.to_numpy()], partners.filter(there)
             met[probes] = True
             if not how.left_only and len(probes):
@@ -88,11 +89,24 @@ class AsOfJoin(JoinOperator):
         if len(due):
             self.right.remove(self.right.superseded(due), due=True)
             due = due[~self.right.matched[due]]
+            due = self._without_deletes(due)
             if self._aging is not None:
                 self._aging.add(due, self.right.serial[due], self.right.time[due])
         if self._aging is not None:
             assert self.tolerance is not None
             self.right.remove(self._aging.due(passed - self.tolerance - 1, self.right.serial), due=True)
+
+    def _without_deletes(self, due: Int64s) -> Int64s:
+        """Forgets deletes that nothing newer has followed: no row is the same as a deleted one."""
+        if not len(due):
+            return due
+        rows = self.right.read(due)
+        if CHANGE not in rows.columns:
+            return due
+        deletes: Bools = (rows[CHANGE] == DELETE).fill_null(False).to_numpy()
+        self.right.remove(due[deletes], due=True)
+        kept: Int64s = due[~deletes]
+        return kept
 
     def memory(self) -> Memory:
         return self.left.memory() + self.right.memory()
