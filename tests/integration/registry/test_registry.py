@@ -23,9 +23,12 @@ from thalweg.kafka.schema_registry import (
     IncompatibleSchemaError,
     Reference,
     RegistryUnavailableError,
+    RowDeserializer,
+    RowSerializer,
     SchemaRegistryClient,
     SchemaRegistryError,
     UnknownSchemaError,
+    UnreadablePayload,
 )
 from thalweg.streams import App
 
@@ -213,6 +216,23 @@ def test_a_registry_that_is_down_is_needed_for_new_schemas_only(topic: str) -> N
         again = client.register(f"{topic}-other", more)
         decoded = decoder.decode(raw_records(framed(again, more, {"id": 2, "more": "", "note": "y"})))
         assert decoded.frame.to_dicts() == [{"id": 2, "note": "y"}]
+
+
+def test_rows_are_written_and_read_one_by_one(registry: SchemaRegistryClient, topic: str) -> None:
+    format = AvroFormat(registry, schema=V2)
+    serialize, deserialize = RowSerializer(format, topic), RowDeserializer(format, topic)
+    rows = [{"id": 1, "price": None, "note": "a"}, {"id": 2, "price": 2.5, "note": "b"}]
+    payloads = serialize.many(rows)
+    assert payloads == framed(registry.latest(f"{topic}-value").id, V2, *rows)
+    assert serialize({"id": 2, "price": 2.5, "note": "b"}) == payloads[1]
+    assert deserialize(payloads[0]) == rows[0]
+    found = deserialize.many([payloads[0], b"\0", None, payloads[1]])
+    assert [found[0], found[3]] == rows
+    assert [str(found[1]).partition(":")[0], str(found[2]).partition(":")[0]] == ["NotFramed", "NullPayload"]
+    with pytest.raises(UnreadablePayload, match="BadAvro"):
+        deserialize(payloads[1][:-1])
+    with pytest.raises(ConfigurationError, match="'note' of row 0 is null"):
+        serialize({"id": 1})
 
 
 def test_the_environment_names_the_registry(

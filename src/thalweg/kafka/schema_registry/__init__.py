@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from thalweg.kafka.schema_registry.json_schema import JsonSchemaFormat
     from thalweg.kafka.schema_registry.protobuf import ProtobufFormat
     from thalweg.kafka.schema_registry.schema import Compatibility, Reference, RegisteredSchema, Schema, SchemaType
+    from thalweg.kafka.schema_registry.serializers import RowDeserializer, RowSerializer, UnreadablePayload
 
 _HOMES = {
     "AvroFormat": "avro",
@@ -28,11 +29,14 @@ _HOMES = {
     "Reference": "schema",
     "RegisteredSchema": "schema",
     "RegistryUnavailableError": "errors",
+    "RowDeserializer": "serializers",
+    "RowSerializer": "serializers",
     "Schema": "schema",
     "SchemaRegistryClient": "client",
     "SchemaRegistryError": "errors",
     "SchemaType": "schema",
     "UnknownSchemaError": "errors",
+    "UnreadablePayload": "serializers",
 }
 
 __all__ = [
@@ -45,11 +49,14 @@ __all__ = [
     "Reference",
     "RegisteredSchema",
     "RegistryUnavailableError",
+    "RowDeserializer",
+    "RowSerializer",
     "Schema",
     "SchemaRegistryClient",
     "SchemaRegistryError",
     "SchemaType",
     "UnknownSchemaError",
+    "UnreadablePayload",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Self
@@ -15,6 +16,7 @@ from thalweg.kafka.schema_registry.errors import UnknownSchemaError
 from thalweg.kafka.schema_registry.schema import Reference, RegisteredSchema, Schema, SchemaType
 from thalweg.kafka.schema_registry.subjects import SubjectStrategy, strategy_of
 from thalweg.kafka.schema_registry.transport import RegistryAccess, access_from_environment
+from thalweg.records import Decoder, Encoder
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,14 @@ class RegistryFormat:
         bound = self.for_topic(topic)
         found = bound.reader_schema()
         return None if found is None else bound.columns(found)
+
+    def decoder(self, schema: Mapping[str, Any] | None = None, columns: Iterable[str] | None = None) -> Decoder:
+        """A decoder for one stream; see `thalweg.formats.Format`."""
+        raise NotImplementedError
+
+    def encoder(self) -> Encoder:
+        """An encoder: one record per row."""
+        raise NotImplementedError
 
     def columns(self, schema: Schema) -> pl.Schema | None:
         """The columns of a schema, None where it does not say them all."""
