@@ -1,8 +1,22 @@
-"""Alerts: rules over events, suppression, a durable store, channels."""
+"""Alerts: rules over events and states, noise reduction, escalation, a durable store, channels."""
 
 from thalweg.alerts.alert import Alert
-from thalweg.alerts.channels import Channel, ConsoleChannel, DeliveryError, WebhookChannel
+from thalweg.alerts.channels import (
+    AppriseChannel,
+    Channel,
+    ConsoleChannel,
+    DeliveryError,
+    EmailChannel,
+    PagerDutyChannel,
+    SlackChannel,
+    SmsChannel,
+    WebhookChannel,
+)
+from thalweg.alerts.limits import ChannelLimits
 from thalweg.alerts.manager import AlertManager
+from thalweg.alerts.message import Kind, Message
+from thalweg.alerts.oncall import Override, Person, Rotation, Schedule
+from thalweg.alerts.routing import Route
 from thalweg.alerts.rules import (
     AlertRule,
     CountBasedSuppression,
@@ -12,19 +26,39 @@ from thalweg.alerts.rules import (
     Status,
     TimeBasedSuppression,
 )
+from thalweg.alerts.silences import MaintenanceWindow, Silence
+from thalweg.alerts.stages import FlapDetection, Inhibition, StormProtection
 
 __all__ = [
     "Alert",
     "AlertManager",
     "AlertRule",
+    "AppriseChannel",
     "Channel",
+    "ChannelLimits",
     "ConsoleChannel",
     "CountBasedSuppression",
     "DeliveryError",
+    "EmailChannel",
     "EscalationLevel",
     "EscalationPolicy",
+    "FlapDetection",
+    "Inhibition",
+    "Kind",
+    "MaintenanceWindow",
+    "Message",
+    "Override",
+    "PagerDutyChannel",
+    "Person",
+    "Rotation",
+    "Route",
+    "Schedule",
     "Severity",
+    "Silence",
+    "SlackChannel",
+    "SmsChannel",
     "Status",
+    "StormProtection",
     "TimeBasedSuppression",
     "WebhookChannel",
 ]

@@ -1,8 +1,8 @@
-"""All rules over a batch: conditions as columns, only rows that match become Python objects."""
+"""All rules over a batch: conditions as columns; only rows that match become Python objects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,45 +20,82 @@ class Hit:
     row: int
 
 
+@dataclass(frozen=True)
+class Verdicts:
+    """What the conditions of all rules say of a batch.
+
+    Attributes:
+        holds: by rule id, the condition row by row; rules that match nothing may be left out.
+        clears: by rule id, where the rule has a `clear` condition.
+        failed: rows on which a condition raised.
+    """
+
+    holds: dict[str, pl.Series]
+    clears: dict[str, pl.Series]
+    failed: dict[int, Exception]
+
+
 class RuleSet:
     """Rules compiled for events of one schema."""
 
     def __init__(self, rules: Sequence[AlertRule], schema: pl.Schema | None) -> None:
         self.rules = [rule for rule in rules if rule.enabled]
-        self._compiled: list[tuple[AlertRule, CompiledFunction]] = [
-            (rule, compile_function(rule.condition, purpose="predicate", schema=schema)) for rule in self.rules
-        ]
-        self._fast = [(rule, c.exprs) for rule, c in self._compiled if isinstance(c.exprs, pl.Expr)]
-        self._slow = [(rule, c) for rule, c in self._compiled if not c.vectorised]
+        self._compiled: list[tuple[AlertRule, bool, CompiledFunction]] = []
+        for rule in self.rules:
+            self._compiled.append((rule, True, compiled_condition(rule.condition, schema)))
+            if rule.clear is not None:
+                self._compiled.append((rule, False, compiled_condition(rule.clear, schema)))
+        self._fast = [(rule, own, c.exprs) for rule, own, c in self._compiled if isinstance(c.exprs, pl.Expr)]
+        self._slow = [(rule, own, c) for rule, own, c in self._compiled if not c.vectorised]
+        self._order = {rule.id: number for number, rule in enumerate(self.rules)}
+        self.watching = [rule for rule in self.rules if rule.watches_state or rule.absent is not None]
+        self.single = [rule for rule in self.rules if not (rule.watches_state or rule.absent is not None)]
 
-    def hits(self, frame: pl.DataFrame) -> tuple[list[Hit], dict[int, Exception]]:
-        """Rows and the rules that they match, in the order of rows, then rules; and the rows on which a per-row
-        condition
-        raised."""
-        found = list(self._fast_hits(frame))
-        failed: dict[int, Exception] = {}
-        for rule, compiled in self._slow:
+    def verdicts(self, frame: pl.DataFrame) -> Verdicts:
+        """Evaluates all conditions; null counts as false."""
+        found = Verdicts({}, {}, {})
+        if self._fast:
+            masks = frame.select(expr.alias(str(number)) for number, (_, _, expr) in enumerate(self._fast))
+            for number, (rule, own, _) in enumerate(self._fast):
+                mask = masks.get_column(str(number)).fill_null(False)
+                if mask.len() != frame.height:  # a condition without a column
+                    mask = mask.new_from_index(0, frame.height)
+                (found.holds if own else found.clears)[rule.id] = mask
+        for rule, own, compiled in self._slow:
             results = compiled.evaluate_rows(frame)
-            failed.update(results.errors)
-            found += [Hit(rule, row) for row, value in enumerate(results.values) if value]
-        order = {rule.id: number for number, rule in enumerate(self.rules)}
-        found = [hit for hit in found if hit.row not in failed]
-        return sorted(found, key=lambda hit: (hit.row, order[hit.rule.id])), failed
+            found.failed.update(results.errors)
+            mask = pl.Series([bool(value) for value in results.values], dtype=pl.Boolean)
+            (found.holds if own else found.clears)[rule.id] = mask
+        return found
 
-    def _fast_hits(self, frame: pl.DataFrame) -> Iterator[Hit]:
-        if not self._fast:
-            return
-        masks = frame.select(expr.alias(str(number)) for number, (_, expr) in enumerate(self._fast))
-        for number, (rule, _) in enumerate(self._fast):
-            mask = masks.get_column(str(number)).fill_null(False)
-            if mask.len() != frame.height:  # a condition without a column
-                mask = mask.new_from_index(0, frame.height)
-            for row in mask.arg_true():
-                yield Hit(rule, row)
+    def hits(self, verdicts: Verdicts) -> list[Hit]:
+        """Rows and the single-event rules that they match, in the order of rows, then rules."""
+        found = [
+            Hit(rule, row)
+            for rule in self.single
+            for row in verdicts.holds[rule.id].arg_true()
+            if row not in verdicts.failed
+        ]
+        return sorted(found, key=lambda hit: (hit.row, self._order[hit.rule.id]))
 
     def describe(self) -> str:
         """How each rule's condition runs."""
-        return "; ".join(f"{rule.id} ({rule.severity}): {compiled.describe()}" for rule, compiled in self._compiled)
+        return "; ".join(
+            f"{rule.id} ({rule.severity}): {compiled.describe()}" for rule, own, compiled in self._compiled if own
+        )
+
+
+def compiled_condition(condition: Any, schema: pl.Schema | None) -> CompiledFunction:
+    """A condition ready to run: a text in the language of conditions, or what any step of a stream takes.
+
+    Raises:
+        ConfigurationError, PlanError: it can't be read, or does not fit the schema; it says where.
+    """
+    if isinstance(condition, str):
+        from thalweg.cep.conditions import Condition
+
+        return Condition(condition).compile(schema)
+    return compile_function(condition, purpose="predicate", schema=schema)
 
 
 def plain(value: Any) -> Any:
@@ -69,6 +106,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         return str(value)  # beyond what JSON readers and the store can hold
+    if isinstance(value, float) and not -1.7976931348623157e308 <= value <= 1.7976931348623157e308:
+        return None  # JSON has neither NaN nor infinities
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return value.hex() if isinstance(value, bytes) else str(value)

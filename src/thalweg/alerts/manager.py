@@ -1,12 +1,11 @@
-"""`AlertManager`: rules in, alerts stored, channels told."""
+"""`AlertManager`: rules in, alerts stored, people told."""
 
 from __future__ import annotations
 
-import hashlib
+import threading
 import time
-from bisect import insort
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,28 +13,58 @@ import msgspec
 import polars as pl
 
 from thalweg.alerts.alert import Alert
+from thalweg.alerts.auditor import Auditor
 from thalweg.alerts.channels import Channel, ConsoleChannel
-from thalweg.alerts.delivery import Delivery
-from thalweg.alerts.evaluate import Hit, RuleSet, plain
+from thalweg.alerts.deciding import Decider, Found
+from thalweg.alerts.evaluate import RuleSet
+from thalweg.alerts.explain import explain
+from thalweg.alerts.external import External
+from thalweg.alerts.lifecycle import Lifecycle
+from thalweg.alerts.limits import ChannelLimits
+from thalweg.alerts.matching import matchers
+from thalweg.alerts.oncall import PREFIX, Schedule
+from thalweg.alerts.planning import Planner
+from thalweg.alerts.routing import Route
 from thalweg.alerts.rules import AlertRule, Severity, Status
-from thalweg.alerts.store import Notification, SqliteStore
+from thalweg.alerts.sending import Figures, Sender
+from thalweg.alerts.silences import MaintenanceWindow, Silence
+from thalweg.alerts.stages import (
+    FlapDetection,
+    Flapping,
+    Inhibiting,
+    Inhibition,
+    Silencing,
+    Stage,
+    Storm,
+    StormProtection,
+    Suppressing,
+)
+from thalweg.alerts.stages.silencing import PREFIX as SILENCE
+from thalweg.alerts.stages.silencing import silences_of
+from thalweg.alerts.states import StateTracker
+from thalweg.alerts.states.tracker import Followed
+from thalweg.alerts.store import Changes, Notification, Store, open_store
+from thalweg.alerts.timers import Timers
+from thalweg.alerts.worker import Worker
+from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
-from thalweg.streams.batch import OFFSET, PARTITION, RESERVED, TIMESTAMP
+from thalweg.streams.batch import RESERVED, TIMESTAMP
 
-_OPEN = (Status.TRIGGERED, Status.ACKNOWLEDGED)
+_DIRECT = "states:direct"
+"""Where the states of events that were given directly are kept."""
 
 
 class AlertManager:
     """Evaluates rules over events, decides what is suppressed, stores alerts, and tells channels.
 
-    Alerts and the notifications they owe are stored together before any channel is told; a thread delivers them at
-    least once, with the same key at each repetition. The same event never alerts twice: an alert's id comes from its
-    rule and origin.
+    Alerts and what is owed to channels are stored together before any channel is told; threads deliver at least once,
+    with the same key at each repetition. The same event never alerts twice: an alert's id comes from its rule and
+    origin.
 
     Args:
-        url: `sqlite:///alerts.db`.
+        url: `sqlite:///alerts.db`, or `redis://host:6379/0`, which several instances can share.
         clock: now, ms UTC; for tests.
-        deliver: whether to run the delivery thread. False: `deliver_due()` sends when you say so.
+        deliver: whether to run the delivery threads. False: `deliver_due()` does what is due when you say so.
 
     >>> import asyncio
     >>> alerts = AlertManager("sqlite://", deliver=False)
@@ -47,19 +76,40 @@ class AlertManager:
     def __init__(
         self, url: str = "sqlite:///alerts.db", *, clock: Callable[[], int] | None = None, deliver: bool = True
     ) -> None:
-        self.store = SqliteStore(url)
+        self.store: Store = open_store(url)
         self._clock = clock or (lambda: time.time_ns() // 1_000_000)
-        self._channels: dict[str, Channel] = {"console": ConsoleChannel()}
+        self._channels: dict[str, Channel] = {}
         self._rules: dict[str, AlertRule] = {}
-        self._delivery = Delivery(self.store, self._channels, self._clock)
-        self._deliver = deliver
+        self._schedules: dict[str, Schedule] = {}
         self._sets: dict[Any, RuleSet] = {}
+        self._deliver = deliver
+        self._silencing, self._inhibiting = Silencing(), Inhibiting()
+        self._flapping, self._storm = Flapping(), Storm()
+        stages: list[Stage] = [Suppressing(), self._silencing, self._inhibiting, self._flapping, self._storm]
+        self._planner = Planner(self._schedules)
+        self._lifecycle = Lifecycle(self.store, self._planner, self._clock, self._rules.get, self._on_change)
+        self._decider = Decider(self.store, self._rules, stages, self._planner, self._lifecycle, self._clock)
+        self._sender = Sender(self.store, self._channels, self._clock)
+        self.auditor = Auditor(self.store, self._planner, self._clock, self._rules.get)
+        timers = Timers(
+            self.store, self._planner, self._lifecycle, self._clock, self._decider.still_suppressed,
+            lambda: self._storm.protection,
+        )  # fmt: skip
+        self._worker = Worker(
+            self.store, self._sender, timers, self._clock, lambda: list(self._channels), self._each_round
+        )
+        self._tracker: StateTracker | None = None
+        self._lock = threading.RLock()
+        self.add_channel("console", ConsoleChannel())
 
     # -- set-up
 
-    def add_channel(self, name: str, channel: Channel) -> None:
+    def add_channel(self, name: str, channel: Channel, *, limits: ChannelLimits | None = None) -> None:
         """Makes a channel known under a name (replacing one of that name)."""
+        if not name or name.startswith(PREFIX):
+            raise ConfigurationError(f"a channel can't be called {name!r}")
         self._channels[name] = channel
+        self._sender.limit(name, limits or ChannelLimits())
 
     def add_rule(self, rule: AlertRule) -> None:
         """Adds a rule; its id must be new."""
@@ -68,31 +118,115 @@ class AlertManager:
         self._rules[rule.id] = rule
         self._sets.clear()
 
+    def replace_rules(self, rules: Iterable[AlertRule]) -> None:
+        """Puts other rules in place of all there are, in a running manager too. Nothing changes where one is wrong.
+
+        Raises:
+            ConfigurationError: two rules of one id, or a channel or a responder that nobody added.
+        """
+        new = list(rules)
+        ids = [rule.id for rule in new]
+        if twice := {id for id in ids if ids.count(id) > 1}:
+            raise ConfigurationError(f"two rules have the id {sorted(twice)[0]!r}")
+        self._check_rules(new)
+        with self._lock:
+            self._rules.clear()
+            self._rules.update({rule.id: rule for rule in new})
+            self._sets.clear()
+
+    def add_schedule(self, schedule: Schedule) -> None:
+        """Adds (or replaces) an on-call schedule; channels are told through `on-call:<name>`."""
+        self._schedules[schedule.name] = schedule
+
+    def set_route(self, root: Route) -> None:
+        """Sets the routes of alerts whose rules name no channels."""
+        self._planner.route = root
+
+    def add_inhibition(self, inhibition: Inhibition) -> None:
+        """Lets graver alerts silence lesser ones."""
+        self._inhibiting.inhibitions.append(inhibition)
+        self._inhibiting.forget()
+
+    def add_maintenance(self, window: MaintenanceWindow) -> None:
+        """Adds a recurring maintenance window."""
+        self._silencing.windows.append(window)
+
+    def detect_flapping(self, detection: FlapDetection | None) -> None:
+        """Sets (or ends) flap detection."""
+        self._flapping.detection = detection
+
+    def protect_from_storms(self, protection: StormProtection | None) -> None:
+        """Sets (or ends) storm protection."""
+        self._storm.protection = protection
+
     @property
     def rules(self) -> tuple[AlertRule, ...]:
         """The rules, in the order in which they were added."""
         return tuple(self._rules.values())
 
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """The on-call schedules, by name."""
+        return dict(self._schedules)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the channels."""
+        return tuple(self._channels)
+
     def check(self) -> None:
-        """Refuses what would fail later: no rules, or channels that nobody added.
+        """Refuses what would fail later: no rules, or channels and schedules that nobody added.
 
         Raises:
-            ConfigurationError: which rule names which unknown channel.
+            ConfigurationError: which rule, route or person names what.
         """
         if not self._rules:
             raise ConfigurationError("the alert manager has no rules; add one with add_rule(AlertRule(…))")
-        for rule in self._rules.values():
-            for name in rule.notification_channels:
-                if name not in self._channels:
-                    close = get_close_matches(name, self._channels, n=1)
-                    hint = f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(self._channels)}"
-                    raise ConfigurationError(f"rule {rule.id!r} names the channel {name!r}, which nobody added{hint}")
+        self._check_rules(self._rules.values())
+        if self._planner.route is not None:
+            if self._planner.route.channels is None:
+                raise ConfigurationError("the root route names no channels: every alert must have somewhere to go")
+            self._check_channels(self._planner.route.all_channels(), "a route")
+        for schedule in self._schedules.values():
+            for person in schedule.people:
+                self._check_channels(person.channels, f"{person.name!r} (schedule {schedule.name!r})")
+        if self._storm.protection is not None:
+            self._check_channels(self._storm.protection.channels, "the storm protection")
+
+    def _check_rules(self, rules: Iterable[AlertRule]) -> None:
+        for rule in rules:
+            policy = rule.escalation_policy
+            named = [*(rule.notification_channels or ()), *(policy.channels if policy else ())]
+            self._check_channels(named, f"rule {rule.id!r}")
+
+    def _check_channels(self, names: Iterable[str], who: str) -> None:
+        for name in names:
+            schedule = name.startswith(PREFIX)
+            known: Mapping[str, object] = self._schedules if schedule else self._channels
+            bare = name.removeprefix(PREFIX) if schedule else name
+            if bare not in known:
+                close = get_close_matches(bare, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known) or 'none'}"
+                what = "on-call schedule" if schedule else "channel"
+                raise ConfigurationError(f"{who} names the {what} {bare!r}, which nobody added{hint}")
+
+    def channel(self, name: str) -> Channel:
+        """A channel by its name."""
+        return self._channels[name]
+
+    def now(self) -> int:
+        """The manager's clock, ms UTC."""
+        return self._clock()
+
+    def start_delivery(self) -> None:
+        """Starts delivery (and what time brings about) without any rules: for a service that others feed."""
+        if self._deliver:
+            self._worker.start()
 
     def start(self) -> None:
         """Checks the set-up and starts delivery, of what an earlier process left first."""
         self.check()
-        if self._deliver:
-            self._delivery.start()
+        self.start_delivery()
 
     # -- events
 
@@ -107,129 +241,204 @@ class AlertManager:
         """
         when = self._clock() if timestamp is None else timestamp
         frame = pl.DataFrame([dict(event)], infer_schema_length=None)
-        alerts, failed = self.process_frame(frame.with_columns(pl.lit(when, pl.Int64).alias(TIMESTAMP)), origin=origin)
+        frame = frame.with_columns(pl.lit(when, pl.Int64).alias(TIMESTAMP))
+        with self._lock:
+            tracker = self._direct()
+            alerts, failed = self.process_frame(frame, origin=origin, tracker=tracker)
+            self._keep_direct(tracker)
         if failed:
             raise next(iter(failed.values()))
         return [alert for _, alert in alerts]
 
     def process_frame(
-        self, frame: pl.DataFrame, *, keys: Sequence[str] = (), source: str = "", origin: str | None = None
-    ) -> tuple[list[tuple[int, Alert]], dict[int, Exception]]:
+        self,
+        frame: pl.DataFrame,
+        *,
+        keys: Sequence[str] = (),
+        source: str = "",
+        origin: str | None = None,
+        tracker: StateTracker | None = None,
+    ) -> tuple[Found, dict[int, Exception]]:
         """Evaluates all rules over a frame with event times in `__ts`.
 
         Args:
             keys: the columns that fingerprints are made of where a rule does not say.
             source: names the stream, for the ids of alerts.
+            tracker: the states of this source; none: those of events given directly.
 
         Returns:
             (row, alert) for each match, as it was first decided where it is stored already (a replay gives the same
-            rows again, but stores and tells nothing), and the rows on which a condition raised.
+            rows again, but stores and tells nothing); for rules that watch a state, its beginning and its end (row -1
+            where time brought it about); and the rows on which a condition raised.
         """
         self.start()
-        hits, failed = self._rule_set(frame).hits(frame)
-        if not hits:
-            return [], failed
-        made = self._alerts(frame, hits, keys, source, origin)
-        known = self.store.known(alert.id for _, alert in made)
-        fresh = self._decide([(row, alert) for row, alert in made if alert.id not in known])
-        if fresh:
-            self.store.add([alert for _, alert in fresh], {r.id: r.notification_channels for r in self.rules})
-            self._delivery.wake()
-        decided = {alert.id: alert for _, alert in fresh}
-        for _, alert in made:
-            if alert.id in known:
-                reason = known[alert.id]
-                status = Status.TRIGGERED if reason is None else Status.SUPPRESSED
-                decided[alert.id] = replace(alert, status=status, reason=reason)
-        first: dict[str, int] = {}
-        for row, alert in made:
-            first.setdefault(alert.id, row)
-        return [(row, decided[id]) for id, row in first.items()], failed
+        with self._lock:
+            rules = self._rule_set(frame)
+            own = tracker is None and bool(rules.watching)
+            states = self._direct() if own else tracker if tracker is not None else StateTracker()
+            verdicts = rules.verdicts(frame)
+            found = self._decider.events(frame, rules.hits(verdicts), keys, source, origin)
+            found += self._decider.changed(self._decider.follow(frame, rules, verdicts, keys, states))
+            if own:
+                self._keep_direct(states)
+        if found:
+            self._on_change()
+        return found, verdicts.failed
+
+    def process_time(self, now: int, tracker: StateTracker) -> Found:
+        """What the passing of time (event time, ms) brings about in the states of a source."""
+        with self._lock:
+            found = self._decider.changed(tracker.on_time(now, self._rules))
+        if found:
+            self._on_change()
+        return found
+
+    def receive(self, found: Sequence[External]) -> Sequence[Alert]:
+        """Takes alerts that another system found (see `thalweg.alerts.external`): they are routed, silenced, escalated
+        and told as our own."""
+        self.start_delivery()
+        with self._lock:
+            alerts = self._decider.external(found)
+        self._on_change()
+        return alerts
+
+    def tick(self) -> Found:
+        """What the passing of time brings about in the states of events that were given directly, by the clock."""
+        with self._lock:
+            tracker = self._direct()
+            found = self.process_time(self._clock(), tracker)
+            self._keep_direct(tracker)
+        return found
 
     def _rule_set(self, frame: pl.DataFrame) -> RuleSet:
         schema = pl.Schema({name: dtype for name, dtype in frame.schema.items() if name not in RESERVED})
         shape = tuple(schema.items())
         if shape not in self._sets:
+            if len(self._sets) > 100:  # events whose fields change all the time
+                self._sets.clear()
             self._sets[shape] = RuleSet(self.rules, schema)
         return self._sets[shape]
 
-    def _alerts(
-        self, frame: pl.DataFrame, hits: Sequence[Hit], keys: Sequence[str], source: str, origin: str | None
-    ) -> list[tuple[int, Alert]]:
-        rows = sorted({hit.row for hit in hits})
-        events = dict(zip(rows, frame[rows].iter_rows(named=True), strict=True))
-        now = self._clock()
-        result = []
-        for hit in hits:
-            row, rule = events[hit.row], hit.rule
-            event = {name: plain(value) for name, value in row.items() if name not in RESERVED}
-            by = keys if rule.by is None else rule.by
-            fingerprint = rule.fingerprint({name: event.get(name) for name in by})
-            id = _identity(
-                rule, fingerprint, row, event, source, origin or (None if row.get(OFFSET) is not None else "")
-            )
-            alert = Alert(
-                id, rule.id, rule.version, rule.name, rule.severity, Status.TRIGGERED, fingerprint, event,
-                int(row[TIMESTAMP]), now, rule.labels,
-            )  # fmt: skip
-            result.append((hit.row, alert))
-        return result
+    def _direct(self) -> StateTracker:
+        if self._tracker is None:
+            self._tracker = StateTracker()
+            saved = self.store.documents(_DIRECT).values()
+            self._tracker.restore([msgspec.json.decode(body, type=Followed) for body in saved], self._rules)
+        return self._tracker
 
-    def _decide(self, alerts: Sequence[tuple[int, Alert]]) -> list[tuple[int, Alert]]:
-        """Marks what is suppressed. Alerts count in the order of their event times, whatever the order of the batch."""
-        reach = {r.id: max((s.window for s in r.suppression_rules), default=0) for r in self.rules}
-        limited = [alert for _, alert in alerts if reach[alert.rule]]
-        fired: dict[str, list[int]] = {alert.fingerprint: [] for alert in limited}
-        if limited:  # one query per batch, not one per alert
-            times, far = [alert.event_time for alert in limited], max(reach.values())
-            for fingerprint, time_ in self.store.fired(list(fired), min(times) - far, max(times) + far):
-                fired[fingerprint].append(time_)
-        decided: dict[str, Alert] = {}
-        for _, alert in sorted(alerts, key=lambda item: (item[1].event_time, item[1].id)):
-            if alert.id in decided:
-                continue
-            earlier = fired.get(alert.fingerprint, [])
-            rules = self._rules[alert.rule].suppression_rules
-            reason = next((why for s in rules if (why := s.blocks(earlier, alert.event_time))), None)
-            if reason is not None:
-                alert = replace(alert, status=Status.SUPPRESSED, reason=reason)
-            elif reach[alert.rule]:
-                insort(earlier, alert.event_time)
-            decided[alert.id] = alert
-        unique: dict[str, tuple[int, Alert]] = {}
-        for row, alert in alerts:
-            unique.setdefault(alert.id, (row, decided[alert.id]))
-        return list(unique.values())
+    def _keep_direct(self, tracker: StateTracker) -> None:
+        changed, gone = tracker.changed()
+        documents: dict[str, bytes | None] = {f"{_DIRECT}:{rule}:{fingerprint}": None for rule, fingerprint in gone}
+        for state in changed:
+            documents[f"{_DIRECT}:{state.rule}:{state.fingerprint}"] = msgspec.json.encode(state, enc_hook=str)
+        if documents:
+            self.store.apply(Changes(documents=documents))
+
+    def _each_round(self) -> None:
+        if any(rule.watches_state or rule.absent is not None for rule in self.rules):
+            self.tick()
+        self.auditor.if_due()
+
+    def _on_change(self) -> None:
+        self._inhibiting.forget()
+        self._worker.wake()
 
     # -- life of an alert
+
+    def get(self, id: str) -> Alert | None:
+        """One alert."""
+        return self.store.get([id]).get(id)
 
     def list(
         self,
         *,
-        status: Status | str | None = None,
+        status: Status | str | Sequence[str] | None = None,
         rule: str | None = None,
         severity: Severity | str | None = None,
+        before: tuple[int, str] | None = None,
         limit: int = 100,
     ) -> list[Alert]:
-        """The newest alerts first, by event time."""
+        """The newest alerts first, by event time. `before`: (event time, id) of the last one of the page before."""
+        wanted = () if status is None else [status] if isinstance(status, str) else status
         return self.store.find(
-            status=None if status is None else Status(status),
+            status=[str(Status(one)) for one in wanted],
             rule=rule,
-            severity=None if severity is None else Severity(severity),
+            severity=None if severity is None else str(Severity(severity)),
+            before=before,
             limit=limit,
         )
 
-    def acknowledge(self, id: str, by: str) -> Alert:
-        """Somebody has taken the alert."""
-        return self.store.move(id, Status.ACKNOWLEDGED, by, self._clock(), [Status.TRIGGERED])
+    def acknowledge(self, id: str, by: str, reason: str | None = None) -> Alert:
+        """Somebody has taken the alert: escalation and reminders stop."""
+        return self._lifecycle.acknowledge(id, by, reason)
 
-    def resolve(self, id: str, by: str) -> Alert:
+    def resolve(self, id: str, by: str, reason: str | None = None) -> Alert:
         """It is over."""
-        return self.store.move(id, Status.RESOLVED, by, self._clock(), _OPEN)
+        return self._lifecycle.resolve(id, by, reason)
+
+    def reopen(self, id: str, by: str, reason: str | None = None) -> Alert:
+        """It is not over: it begins as if it were new."""
+        return self._lifecycle.reopen(id, by, reason)
+
+    def comment(self, id: str, by: str, text: str) -> Alert:
+        """Adds a line to the audit trail."""
+        return self._lifecycle.comment(id, by, text)
+
+    def assign(self, id: str, to: str | None, by: str) -> Alert:
+        """Says who sees to it."""
+        return self._lifecycle.assign(id, to, by)
+
+    def snooze(self, id: str, duration: Duration, by: str, reason: str | None = None) -> Alert:
+        """Nobody is told for a while; then, if it is still open, its channels are reminded."""
+        until = self._clock() + milliseconds(duration, name="duration of the snooze", minimum=1)
+        return self._lifecycle.snooze(id, until, by, reason)
 
     def history(self, id: str) -> Sequence[dict[str, Any]]:
-        """Every change of the alert's status: when, to what, by whom, why."""
-        return self.store.history(id)
+        """The audit trail: when, what, by whom, why."""
+        return [{"at": e.at, "what": e.what, "by": e.by, "reason": e.reason} for e in self.store.entries(id)]
+
+    def explain(self, id: str) -> str:
+        """Why the alert is what it is: rule, event, every decision, every message, step by step.
+
+        Raises:
+            ConfigurationError: there is no such alert.
+        """
+        return explain(self.store, id)
+
+    # -- silences
+
+    def silence(
+        self,
+        match: Mapping[str, str] | Sequence[str],
+        duration: Duration,
+        *,
+        by: str,
+        reason: str,
+        start: int | None = None,
+    ) -> Silence:
+        """Suppresses what matches for a while, from now or from `start` (ms UTC) on, in all instances on this store."""
+        begins = self._clock() if start is None else start
+        ends = begins + milliseconds(duration, name="duration of the silence", minimum=1)
+        given = match if isinstance(match, Mapping) else [*match]
+        made = Silence(uuid.uuid4().hex[:16], matchers(given), begins, ends, by, reason)
+        self.store.apply(Changes(documents={SILENCE + made.id: msgspec.json.encode(made)}))
+        return made
+
+    def unsilence(self, id: str) -> None:
+        """Ends a silence.
+
+        Raises:
+            ConfigurationError: there is none of that id.
+        """
+        if self.store.document(SILENCE + id) is None:
+            raise ConfigurationError(f"there is no silence {id!r}")
+        self.store.apply(Changes(documents={SILENCE + id: None}))
+        self._worker.wake()
+
+    @property
+    def silences(self) -> Sequence[Silence]:
+        """All silences that have not ended."""
+        return [silence for silence in silences_of(self.store) if silence.end > self._clock()]
 
     # -- delivery
 
@@ -238,16 +447,24 @@ class AlertManager:
         return self.store.notifications(alert)
 
     def deliver_due(self) -> int:
-        """Sends what is due now, in this thread; returns how many got through."""
-        return self._delivery.send_due()
+        """Does what is due now, in this thread; returns how many messages got through."""
+        return self._worker.run_due()
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Waits until every notification is delivered or given up; false if some are still pending."""
-        return self._delivery.flush(timeout)
+        """Waits until everything that is due is delivered or given up; false if something is still under way."""
+        return self._worker.flush(timeout)
+
+    def delivery_figures(self) -> Figures:
+        """What this process has delivered since its start."""
+        return self._sender.figures()
+
+    def delivery_error(self) -> BaseException | None:
+        """What ended delivery for good, if anything did."""
+        return self._worker.error
 
     def close(self, timeout: float = 5.0) -> None:
         """Stops delivery; what is pending stays in the store and is sent at the next start."""
-        self._delivery.stop(timeout)
+        self._worker.stop(timeout)
         for channel in self._channels.values():
             channel.close()
         self.store.close()
@@ -260,18 +477,3 @@ class AlertManager:
 
         self.check()
         return AlertNode(inputs=(upstream,), manager=self, keys=key_columns)
-
-
-def _identity(
-    rule: AlertRule, fingerprint: str, row: Mapping[str, Any], event: Mapping[str, Any], source: str, origin: str | None
-) -> str:
-    """What makes the alert the same when its event is read again: the record it came from, or else what it says."""
-    if origin:
-        place: object = origin
-    elif origin is None:
-        # One record can become several rows, and a union has the same offsets twice: what it says tells them apart.
-        said = msgspec.json.encode(event, order="sorted").decode()
-        place = (source, row.get(PARTITION), row.get(OFFSET), row[TIMESTAMP], said)
-    else:
-        place = (source, row[TIMESTAMP], msgspec.json.encode(event, order="sorted").decode())
-    return hashlib.sha256(repr((rule.id, fingerprint, place)).encode()).hexdigest()[:32]

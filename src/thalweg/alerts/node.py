@@ -27,6 +27,10 @@ class AlertNode(Node):
         return "alert"
 
     @property
+    def stateful(self) -> bool:
+        return any(rule.watches_state or rule.absent is not None for rule in self.manager.rules)
+
+    @property
     def has_effect(self) -> bool:
         return True
 

@@ -1,21 +1,24 @@
 """`stream.alert(manager)` inside a running job.
 
 Alerts are stored when their event is processed, before its epoch is committed: after a crash the event is read again,
-makes the same alert with the same id, and nothing is told twice. No state of its own: what was alerted is in the
-manager's store.
+makes the same alert with the same id, and nothing is told twice. The states that rules watch are part of the job's own
+state, so they are where the job's offsets are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import polars as pl
 
 from thalweg.alerts.alert import Alert
 from thalweg.alerts.manager import AlertManager
-from thalweg.streams.batch import DEAD, TIMESTAMP, WATERMARK, Batch
+from thalweg.alerts.states import StateTracker
+from thalweg.alerts.states.tracker import of_frame, to_frame
+from thalweg.streams.batch import DEAD, MIN_TIME, TIMESTAMP, WATERMARK, Batch
+from thalweg.streams.batch import Watermark as Time
 from thalweg.streams.engine.dead_letters import RowError, dead_letters
-from thalweg.streams.operator import Operator
+from thalweg.streams.operator import Memory, Operator, State, StateDelta
 
 ALERT_SCHEMA = pl.Schema(
     {
@@ -31,7 +34,8 @@ ALERT_SCHEMA = pl.Schema(
         "event": pl.String,
     }
 )
-"""One row per alert: `status` is "triggered" or "suppressed" (then with its `reason`), `event` is JSON."""
+"""One row per alert: `status` is "triggered" or "suppressed" (then with its `reason`), and "resolved" where the state
+that the alert is about has ended; `event` is JSON."""
 
 
 class Alerting(Operator):
@@ -44,6 +48,8 @@ class Alerting(Operator):
         self.manager = manager
         self.keys = list(keys)
         self.topics = topics
+        self._tracker = StateTracker()
+        self._passed = MIN_TIME
         manager.start()
 
     def on_batch(self, batch: Batch, port: int = 0) -> Iterator[Batch]:
@@ -51,28 +57,59 @@ class Alerting(Operator):
         self.account.received += frame.height
         if not frame.height:
             return
-        alerts, failed = self.manager.process_frame(frame, keys=self.keys, source=self.id)
-        matched = {row for row, _ in alerts}
-        self.account.passed += len(matched)
+        alerts, failed = self.manager.process_frame(frame, keys=self.keys, source=self.id, tracker=self._tracker)
+        matched = {row for row, _ in alerts if row >= 0}
+        self.account.passed += len(matched - failed.keys())
         self.account.dead += len(failed)
-        self.account.filtered += frame.height - len(matched) - len(failed)
+        self.account.filtered += frame.height - len(matched | failed.keys())
         self.account.emitted += len(alerts)
         if alerts:
-            yield Batch(_rows(alerts, frame))
+            yield Batch(self._rows(alerts, frame))
         if failed:
             errors: list[RowError] = [(row, type(e).__name__, str(e), {}) for row, e in sorted(failed.items())]
             yield Batch(dead_letters(frame, errors, self.id, self.topics), DEAD)
 
+    def on_watermark(self, watermark: Time) -> Iterable[Batch]:
+        """Time alone begins states that have held, finds what is absent, and ends what has been quiet for long."""
+        if not len(self._tracker) or watermark.event_time <= self._passed:
+            return
+        self._passed = watermark.event_time
+        alerts = self.manager.process_time(watermark.event_time, self._tracker)
+        if alerts:
+            self.account.emitted += len(alerts)
+            yield Batch(self._rows(alerts, None))
 
-def _rows(alerts: Sequence[tuple[int, Alert]], frame: pl.DataFrame) -> pl.DataFrame:
-    import msgspec
+    def snapshot(self, *, full: bool = False) -> StateDelta:
+        """Every state has a name of its own, so that a change costs what changes."""
+        changed, gone = self._tracker.changed()
+        states = self._tracker.all() if full else changed
+        puts = [(f"{s.rule}@{s.fingerprint}", to_frame([s])) for s in states]
+        drops = [f"{rule}@{fingerprint}" for rule, fingerprint in gone]
+        again = [f"{s.rule}@{s.fingerprint}" for s in changed]
+        return StateDelta(drops=() if full else (*drops, *again), puts=puts, full=full)
 
-    rows = [
-        (
-            a.id, a.rule, a.name, str(a.severity), str(a.status), a.title, a.fingerprint, a.event_time, a.reason,
-            msgspec.json.encode(dict(a.event)).decode(),
-        )
-        for _, a in alerts
-    ]  # fmt: skip
-    times = [name for name in (TIMESTAMP, WATERMARK) if name in frame.columns]
-    return pl.DataFrame(rows, schema=ALERT_SCHEMA, orient="row").hstack(frame.select(times)[[row for row, _ in alerts]])
+    def restore(self, state: State) -> None:
+        states = [one for frames in state.values() for frame in frames[-1:] for one in of_frame(frame)]
+        self._tracker.restore(states, {rule.id: rule for rule in self.manager.rules})
+
+    def memory(self) -> Memory:
+        """States under way; about a kilobyte each."""
+        return Memory(len(self._tracker), 1024 * len(self._tracker))
+
+    def _rows(self, alerts: Sequence[tuple[int, Alert]], frame: pl.DataFrame | None) -> pl.DataFrame:
+        import msgspec
+
+        rows = [
+            (
+                a.id, a.rule, a.name, str(a.severity), str(a.status), a.title, a.fingerprint, a.event_time, a.reason,
+                msgspec.json.encode(dict(a.event)).decode(),
+            )
+            for _, a in alerts
+        ]  # fmt: skip
+        made = pl.DataFrame(rows, schema=ALERT_SCHEMA, orient="row")
+        if frame is not None and all(row >= 0 for row, _ in alerts):
+            times = [name for name in (TIMESTAMP, WATERMARK) if name in frame.columns]
+            return made.hstack(frame.select(times)[[row for row, _ in alerts]])
+        # What time brings about happens at the watermark that brought it.
+        at = pl.col("event_time") if self._passed == MIN_TIME else pl.max_horizontal("event_time", pl.lit(self._passed))
+        return made.with_columns(at.alias(TIMESTAMP), pl.lit(self._passed, pl.Int64).alias(WATERMARK))

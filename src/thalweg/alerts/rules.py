@@ -1,118 +1,61 @@
-"""What to alert on: rules, severities and suppression, as frozen values."""
+"""What to alert on: rules as frozen values, checked when they are made."""
 
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
+from thalweg.alerts.escalation import EscalationLevel, EscalationPolicy
+from thalweg.alerts.severity import Severity, Status
+from thalweg.alerts.suppression import CountBasedSuppression, Suppression, TimeBasedSuppression
+from thalweg.alerts.templates import Template
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
 
-
-class Severity(StrEnum):
-    """How bad it is; `rank` orders them, critical highest."""
-
-    CRITICAL = "critical"
-    HIGH = "high"
-    MEDIUM = "medium"
-    LOW = "low"
-    INFO = "info"
-
-    @property
-    def rank(self) -> int:
-        """5 for critical down to 1 for info."""
-        return len(Severity) - list(Severity).index(self)
-
-
-class Status(StrEnum):
-    """Where an alert is in its life."""
-
-    TRIGGERED = "triggered"
-    ACKNOWLEDGED = "acknowledged"
-    RESOLVED = "resolved"
-    SUPPRESSED = "suppressed"
-
-
-@dataclass(frozen=True)
-class TimeBasedSuppression:
-    """After an alert, events with the same fingerprint within `window` of its event time do not alert again.
-
-    >>> TimeBasedSuppression("5m").window
-    300000
-    """
-
-    window: int
-
-    def __init__(self, window: Duration) -> None:
-        object.__setattr__(self, "window", milliseconds(window, name="window of TimeBasedSuppression", minimum=1))
-
-    def blocks(self, fired: Sequence[int], now: int) -> str | None:
-        """Why an event at `now` is suppressed, given the sorted event times of the alerts of its fingerprint;
-        None: it is not."""
-        below = bisect_left(fired, now + self.window)
-        last = fired[below - 1] if below else None
-        return None if last is None or last <= now - self.window else f"within {self.window} ms of the alert at {last}"
-
-
-@dataclass(frozen=True)
-class CountBasedSuppression:
-    """At most `count` alerts of one fingerprint within `window` of event time."""
-
-    count: int
-    window: int
-
-    def __init__(self, count: int, window: Duration) -> None:
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ConfigurationError(
-                f"count of CountBasedSuppression is {count!r}; it must be a whole number from 1 on"
-            )
-        object.__setattr__(self, "count", count)
-        object.__setattr__(self, "window", milliseconds(window, name="window of CountBasedSuppression", minimum=1))
-
-    def blocks(self, fired: Sequence[int], now: int) -> str | None:
-        """As `TimeBasedSuppression.blocks`."""
-        near = bisect_left(fired, now + self.window) - bisect_right(fired, now - self.window)
-        return None if near < self.count else f"{near} alerts within {self.window} ms already"
-
-
-Suppression = TimeBasedSuppression | CountBasedSuppression
-
-
-@dataclass(frozen=True)
-class EscalationLevel:
-    """Whom to tell when nobody has acknowledged for `delay`."""
-
-    delay: Duration
-    channels: Sequence[str]
-
-
-@dataclass(frozen=True)
-class EscalationPolicy:
-    """Levels, one after the other, until somebody acknowledges."""
-
-    levels: Sequence[EscalationLevel]
+__all__ = [
+    "AlertRule",
+    "CountBasedSuppression",
+    "EscalationLevel",
+    "EscalationPolicy",
+    "Severity",
+    "Status",
+    "Suppression",
+    "TimeBasedSuppression",
+]
 
 
 @dataclass(frozen=True)
 class AlertRule:
     """When to alert, how badly, and whom to tell.
 
+    Without `hold`, `clear`, `auto_resolve` or `absent` every event that meets the condition is an alert of its own.
+    With `hold`, `clear` or `auto_resolve=True` the rule watches a *state*, per fingerprint: the alert begins when the
+    condition has held for `hold`, counts further events instead of repeating itself, and is resolved when the state has
+    ended (if `auto_resolve` says so). With `absent` it is the lack of events that alerts.
+
     Args:
         id: names the rule in alerts and for suppression; keep it.
-        name: for people; the alert's title.
-        condition: an expression, a traced lambda, or a callable over one event.
+        name: for people; the alert's title, unless `title` is given.
+        condition: an expression, a traced lambda, a callable over one event, or a text in the language of conditions
+            (`"cpu > 90 && host.startsWith('db')"`, see docs/rules.md).
         severity: of its alerts.
         enabled: a disabled rule is checked but never evaluated.
-        notification_channels: names of channels of the manager.
+        notification_channels: names of channels of the manager; `on-call:<schedule>` is whoever is on call. None: the
+            manager's routes decide; without routes, the console.
         suppression_rules: any one of them that blocks suppresses the alert.
         by: the fields that make alerts of this rule different from each other (host, user); together with the rule's
             id they are the fingerprint. None: the stream's key columns.
-        labels: fixed facts that go with the alert (team, service).
-        escalation_policy: not served yet: a rule with one is refused.
+        labels: fixed facts that go with the alert (team, service); routes, silences and inhibition match them.
+        title, text: Jinja templates over `event`, `labels`, `severity` and `rule`, in a sandbox.
+        runbook: the address of what to do.
+        hold: how long the condition must hold (event time) before it alerts.
+        clear: the state ends where this is true, instead of where `condition` is not: hysteresis.
+        auto_resolve: True: resolve the alert once the state has ended. A duration: once it has ended for so long; for a
+            rule without a state, so long after the last event.
+        absent: alert when a fingerprint that was seen has had no event that meets the condition for so long.
+        escalation_policy: whom to tell while nobody acknowledges.
     """
 
     id: str
@@ -120,11 +63,18 @@ class AlertRule:
     condition: Any
     severity: Severity = Severity.MEDIUM
     enabled: bool = True
-    notification_channels: Sequence[str] = ("console",)
+    notification_channels: Sequence[str] | None = None
     suppression_rules: Sequence[Suppression] = ()
     by: Sequence[str] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     escalation_policy: EscalationPolicy | None = None
+    title: str | None = None
+    text: str | None = None
+    runbook: str | None = None
+    hold: Duration | None = None
+    clear: Any = None
+    auto_resolve: bool | Duration = False
+    absent: Duration | None = None
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -137,11 +87,35 @@ class AlertRule:
         for name in ("notification_channels", "by"):
             if isinstance(getattr(self, name), str):
                 raise ConfigurationError(f"rule {self.id!r}: {name} is one text; give a list of them")
-        if self.escalation_policy is not None:
-            raise ConfigurationError(
-                f"rule {self.id!r} has an escalation policy, which this version can't carry out; leave it out rather "
-                "than rely on it"
-            )
+        if self.notification_channels is not None and not self.notification_channels:
+            raise ConfigurationError(f"rule {self.id!r} tells nobody: name a channel, or leave it to the routes (None)")
+        for name in ("hold", "absent"):
+            if getattr(self, name) is not None:
+                milliseconds(getattr(self, name), name=f"{name} of rule {self.id!r}", minimum=1)
+        if self.absent is not None and (self.hold is not None or self.clear is not None):
+            raise ConfigurationError(f"rule {self.id!r}: `absent` does not go together with `hold` and `clear`")
+        if self.runbook is not None and not self.runbook.startswith(("http://", "https://")):
+            raise ConfigurationError(f"rule {self.id!r}: runbook {self.runbook!r} is no http address")
+        for where in ("title", "text"):
+            if getattr(self, where) is not None:
+                Template(getattr(self, where), f"{where} of rule {self.id!r}")
+
+    @property
+    def watches_state(self) -> bool:
+        """Whether it follows a state over time, rather than single events."""
+        return self.hold is not None or self.clear is not None or (self.auto_resolve is True and self.absent is None)
+
+    @property
+    def hold_ms(self) -> int:
+        """How long the condition must hold."""
+        return 0 if self.hold is None else milliseconds(self.hold)
+
+    @property
+    def resolve_ms(self) -> int | None:
+        """How long after the end of the state (or the last event) the alert is resolved; None: never."""
+        if self.auto_resolve is False:
+            return None
+        return 0 if self.auto_resolve is True else milliseconds(self.auto_resolve, name="auto_resolve")
 
     def fingerprint(self, values: Mapping[str, Any]) -> str:
         """What makes two alerts of this rule the same: 32 hexadecimal digits."""
@@ -150,8 +124,13 @@ class AlertRule:
 
     @property
     def version(self) -> str:
-        """Changes when the rule's severity, channels, suppression or labels do (a condition's code can't be told
-        apart)."""
-        parts = (self.name, self.severity, tuple(self.notification_channels), tuple(self.suppression_rules),
-                 sorted(self.labels.items()))  # fmt: skip
+        """Changes with what the rule says, its condition included where that is a text or an expression (a function's
+        code can't be told apart)."""
+        condition = "function" if callable(self.condition) else str(self.condition)
+        parts = (
+            self.name, self.severity, tuple(self.notification_channels or ()), tuple(self.suppression_rules),
+            sorted(self.labels.items()), condition, self.title, self.text, self.runbook, self.hold,
+            "function" if callable(self.clear) else str(self.clear), self.auto_resolve, self.absent,
+            self.escalation_policy,
+        )  # fmt: skip
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from thalweg.cli import (
+    alerts,
     cluster,
     consume,
     dead_letters,
@@ -43,6 +44,7 @@ app = CommandLine(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(schemas.app, name="schemas")
 app.add_typer(cluster.app, name="cluster")

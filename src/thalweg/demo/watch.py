@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg import DataStream
-from thalweg.alerts import Alert, AlertManager, AlertRule, Severity, TimeBasedSuppression
+from thalweg.alerts import AlertManager, AlertRule, Message, Severity, TimeBasedSuppression
 from thalweg.cep import PatternBuilder
 from thalweg.demo.attacks import FAILURES, FRAUD_AMOUNT, Kind
 from thalweg.demo.board import Board
@@ -56,9 +56,9 @@ class Screen:
     def __init__(self, board: Board) -> None:
         self._board = board
 
-    def send(self, alert: Alert, key: str) -> None:
+    def send(self, message: Message) -> None:
         """Shows the alert."""
-        event = alert.event
+        alert, event = message.alert, message.alert.event
         if alert.rule == FRAUD.id:
             text = f"{event['user']} paid {event['amount']:,.0f} in {event['country']}, home is {event['home_country']}"
             self._board.alert(Kind.FRAUD.value, text, alert.severity)

@@ -7,23 +7,23 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from thalweg.alerts import Alert, AlertManager, AlertRule, CountBasedSuppression, TimeBasedSuppression
-from thalweg.alerts.channels.webhook import retry_after
+from thalweg.alerts import AlertManager, AlertRule, CountBasedSuppression, Message, TimeBasedSuppression
+from thalweg.alerts.channels.http import retry_after
 
 
 class Kept:
     def __init__(self) -> None:
         self.keys: list[str] = []
 
-    def send(self, alert: Alert, key: str) -> None:
-        self.keys.append(key)
+    def send(self, message: Message) -> None:
+        self.keys.append(message.key)
 
     def close(self) -> None:
         pass
 
 
 class Broken(Kept):
-    def send(self, alert: Alert, key: str) -> None:
+    def send(self, message: Message) -> None:
         raise RuntimeError("broken")
 
 

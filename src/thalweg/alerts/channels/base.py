@@ -1,15 +1,15 @@
-"""What a channel is: one method."""
+"""What a channel is: one method that sends a message."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from thalweg.alerts.alert import Alert
+from thalweg.alerts.message import Message
 from thalweg.errors import ConnectorError
 
 
 class DeliveryError(ConnectorError):
-    """A notification did not get through.
+    """A message did not get through.
 
     `retry_after`: seconds that the other side asked for. `final`: trying again would not help.
     """
@@ -21,13 +21,18 @@ class DeliveryError(ConnectorError):
 
 
 class Channel(Protocol):
-    """Sends alerts somewhere. Called from the delivery thread, one alert at a time."""
+    """Sends messages somewhere. Called from a thread of its own, one message at a time.
 
-    def send(self, alert: Alert, key: str) -> None:
-        """Delivers one alert.
+    An attribute `tells`, a set of `Kind`, says what it tells; without it, everything. Retries, pauses, rate limits and
+    circuit breaking are not its business: see `thalweg.alerts.sending`.
+    """
 
-        Args:
-            key: the same at each repetition of the same notification, so that the other side can drop repeats.
+    def send(self, message: Message) -> str | None:
+        """Delivers one message.
+
+        Returns:
+            What the other side calls it, where later messages on the same alert should refer to it (a thread):
+            they get it as `message.reference`.
 
         Raises:
             DeliveryError: it did not get through.

@@ -1,87 +1,85 @@
-"""Alerts as HTTP requests."""
+"""Messages as signed HTTP requests."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Mapping
 
 import msgspec
 
-from thalweg.alerts.alert import Alert
-from thalweg.alerts.channels.base import DeliveryError
-from thalweg.durations import Duration, milliseconds
-from thalweg.errors import ConfigurationError
+from thalweg.alerts.channels.http import HttpSender, check_address, without_query
+from thalweg.alerts.message import Message
+from thalweg.durations import Duration
 
-LONGEST_WAIT = 86_400.0
-"""Seconds: what a `Retry-After` may ask for at most."""
-_TRY_AGAIN = frozenset({408, 425, 429})
+SIGNATURE, STAMP = "X-Thalweg-Signature", "X-Thalweg-Timestamp"
 
 
 class WebhookChannel:
-    """Posts each alert as JSON, with an `Idempotency-Key` header that is the same at each repetition.
+    """Posts each message as JSON, with an `Idempotency-Key` header that is the same at each repetition.
 
-    2xx is delivered. 408, 425, 429, 5xx and network errors are tried again (`Retry-After` is honoured); any other
-    answer is final: the request is wrong, and repeating it would not make it right. Redirects are not followed.
+    With a `secret` the request is signed: `X-Thalweg-Signature: v1=<hex>` is the HMAC-SHA256 of
+    `<X-Thalweg-Timestamp>.<body>`; `verify` checks it on the other side.
 
     Args:
         url: http or https.
-        headers: sent with each request (authorisation, say); never shown in logs or `repr`.
+        secret: for the signature; never shown in logs or `repr`.
+        headers: sent with each request (authorisation, say); never shown either.
         timeout: of one request.
+        allow_private: whether the address may lead into a private network or to this machine.
     """
 
-    def __init__(self, url: str, *, headers: Mapping[str, str] | None = None, timeout: Duration = "5s") -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigurationError(f"webhook {url!r}: use an http:// or https:// address")
+    def __init__(
+        self,
+        url: str,
+        *,
+        secret: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: Duration = "5s",
+        allow_private: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        check_address(url, "webhook")
         self.url = url
+        self._secret = None if secret is None else secret.encode()
         self._headers = dict(headers or {})
-        self._timeout = milliseconds(timeout, name="timeout of the webhook", minimum=1) / 1000
-        self._client: Any = None
+        self._http = HttpSender(timeout, allow_private=allow_private)
+        self._clock = clock
 
     def __repr__(self) -> str:
-        return f"WebhookChannel({self.url!r})"
+        return f"WebhookChannel({without_query(self.url)!r})"
 
-    def send(self, alert: Alert, key: str) -> None:
-        """Posts the alert."""
-        import httpx
-
-        if self._client is None:
-            self._client = httpx.Client(timeout=self._timeout, follow_redirects=False)
-        body = msgspec.json.encode(alert.payload(), enc_hook=str)
-        headers = {**self._headers, "Content-Type": "application/json", "Idempotency-Key": key}
-        try:
-            answer = self._client.post(self.url, content=body, headers=headers)
-        except httpx.HTTPError as error:
-            raise DeliveryError(f"{self.url}: {type(error).__name__}: {error}") from error
-        if 200 <= answer.status_code < 300:
-            return
-        again = answer.status_code >= 500 or answer.status_code in _TRY_AGAIN
-        message = f"{self.url} answered {answer.status_code}: {answer.text[:200]!r}"
-        raise DeliveryError(message, retry_after=retry_after(answer.headers.get("Retry-After")), final=not again)
+    def send(self, message: Message) -> None:
+        """Posts the message."""
+        body = msgspec.json.encode(message.payload(), enc_hook=str)
+        headers = {**self._headers, "Content-Type": "application/json", "Idempotency-Key": message.key}
+        if self._secret is not None:
+            stamp = str(int(self._clock()))
+            headers |= {STAMP: stamp, SIGNATURE: sign(self._secret, stamp, body)}
+        self._http.post(self.url, headers=headers, content=body)
 
     def close(self) -> None:
         """Closes its connections."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._http.close()
 
 
-def retry_after(value: str | None) -> float | None:
-    """Seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3): a number or a date.
+def sign(secret: bytes, stamp: str, body: bytes) -> str:
+    """The signature of a request (HMAC-SHA256, RFC 2104)."""
+    return "v1=" + hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
-    >>> retry_after("120"), retry_after("soon"), retry_after(None)
-    (120.0, None, None)
+
+def verify(secret: str, headers: Mapping[str, str], body: bytes, *, now: float, tolerance: float = 300.0) -> bool:
+    """Whether a request that arrived at `now` (seconds) is one of ours, and not an old one played again.
+
+    >>> stamp, body = "1000", b"{}"
+    >>> sent = {STAMP: stamp, SIGNATURE: sign(b"secret", stamp, body)}
+    >>> verify("secret", sent, body, now=1100), verify("other", sent, body, now=1100)
+    (True, False)
+    >>> verify("secret", sent, body, now=2000)
+    False
     """
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-        return min(max(0.0, seconds), LONGEST_WAIT) if math.isfinite(seconds) else None
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
+    stamp = headers.get(STAMP, "")
+    if not stamp.isdecimal() or abs(now - int(stamp)) > tolerance:
+        return False
+    return hmac.compare_digest(sign(secret.encode(), stamp, body), headers.get(SIGNATURE, ""))

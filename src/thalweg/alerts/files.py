@@ -1,0 +1,213 @@
+"""Alerting set up from a YAML file: channels, rules, routes, schedules and what keeps noise away.
+
+Everything is checked before anything runs; an error names the place in the file. `${NAME}` in a value is taken from the
+environment, so that secrets need not stand in the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from thalweg.alerts import channels
+from thalweg.alerts.escalation import EscalationLevel, EscalationPolicy
+from thalweg.alerts.limits import ChannelLimits
+from thalweg.alerts.manager import AlertManager
+from thalweg.alerts.oncall import Override, Person, Rotation, Schedule
+from thalweg.alerts.routing import Route
+from thalweg.alerts.rules import AlertRule
+from thalweg.alerts.silences import MaintenanceWindow
+from thalweg.alerts.stages import FlapDetection, Inhibition, StormProtection
+from thalweg.alerts.suppression import CountBasedSuppression, Suppression, TimeBasedSuppression
+from thalweg.errors import ConfigurationError, MissingExtraError, ThalwegError
+
+CHANNELS: Mapping[str, Callable[..., Any]] = {
+    "apprise": channels.AppriseChannel,
+    "console": channels.ConsoleChannel,
+    "email": channels.EmailChannel,
+    "pagerduty": channels.PagerDutyChannel,
+    "slack": channels.SlackChannel,
+    "sms": channels.SmsChannel,
+    "webhook": channels.WebhookChannel,
+}
+_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+SECTIONS = (
+    "store", "channels", "rules", "route", "schedules", "inhibitions", "maintenance", "flapping", "storm", "keys",
+    "source", "slack_signing_secret",
+)  # fmt: skip
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    """The file as plain data, with the environment's values in place.
+
+    Raises:
+        ConfigurationError: it can't be read, is no YAML, has an unknown section, or names a variable that is not set.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("reading YAML needs PyYAML: pip install 'thalweg[alerts]'") from error
+    try:
+        found = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{path}: a mapping is expected, with sections such as `rules`")
+    if unknown := [name for name in found if name not in SECTIONS]:
+        raise ConfigurationError(f"{path}: unknown section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
+    resolved: dict[str, Any] = {name: _resolved(value, f"{path}: {name}") for name, value in found.items()}
+    return resolved
+
+
+def load(path: Path | str, **settings: Any) -> AlertManager:
+    """An alert manager as the file says; `settings` are those of `AlertManager` (`clock`, `deliver`).
+
+    Raises:
+        ConfigurationError: what is wrong, and where.
+    """
+    config = read(path)
+    manager = AlertManager(config.get("store", "sqlite:///alerts.db"), **settings)
+    try:
+        apply(manager, config, str(path))
+        manager.check()
+    except BaseException:
+        manager.close(0)
+        raise
+    return manager
+
+
+def apply(manager: AlertManager, config: Mapping[str, Any], where: str) -> None:
+    """Adds what the configuration says to a manager."""
+    for name, given in (config.get("channels") or {}).items():
+        place = f"{where}: channels: {name}"
+        limits = dict(given or {}).get("limits")
+        made = None if limits is None else _made(ChannelLimits, limits, f"{place}: limits")
+        manager.add_channel(name, _channel(dict(given or {}), place), limits=made)
+    for number, given in enumerate(config.get("schedules") or ()):
+        manager.add_schedule(_schedule(given, f"{where}: schedules: {number + 1}"))
+    if config.get("route") is not None:
+        manager.set_route(_route(config["route"], f"{where}: route"))
+    for number, given in enumerate(config.get("inhibitions") or ()):
+        manager.add_inhibition(_made(Inhibition, given, f"{where}: inhibitions: {number + 1}"))
+    for number, given in enumerate(config.get("maintenance") or ()):
+        manager.add_maintenance(_made(MaintenanceWindow, given, f"{where}: maintenance: {number + 1}"))
+    if config.get("flapping") is not None:
+        manager.detect_flapping(_made(FlapDetection, config["flapping"], f"{where}: flapping"))
+    if config.get("storm") is not None:
+        manager.protect_from_storms(_made(StormProtection, config["storm"], f"{where}: storm"))
+    manager.replace_rules(rules_of(config, where))
+
+
+def rules_of(config: Mapping[str, Any], where: str) -> list[AlertRule]:
+    """The rules of a configuration."""
+    rules = []
+    for number, given in enumerate(config.get("rules") or ()):
+        place = f"{where}: rules: {(given or {}).get('id', number + 1) if isinstance(given, dict) else number + 1}"
+        values = _mapping(given, place)
+        if "suppress" in values:
+            values["suppression_rules"] = [_suppression(one, place) for one in values.pop("suppress")]
+        if "channels" in values:
+            values["notification_channels"] = values.pop("channels")
+        if "escalation" in values:
+            values["escalation_policy"] = _policy(values.pop("escalation"), place)
+        for text in ("condition", "clear"):
+            if text in values and not isinstance(values[text], str):
+                raise ConfigurationError(f"{place}: {text} is {values[text]!r}; write it as a text")
+        rule: AlertRule = _made(AlertRule, values, place)
+        _check_condition(rule, place)
+        rules.append(rule)
+    return rules
+
+
+def _check_condition(rule: AlertRule, place: str) -> None:
+    """A condition that can't be read is refused when the file is, not when the first event comes."""
+    from thalweg.cep.conditions import Condition
+
+    for text in (rule.condition, rule.clear):
+        if isinstance(text, str):
+            try:
+                Condition(text)
+            except ThalwegError as error:
+                raise ConfigurationError(f"{place}: {error}") from error
+
+
+def _channel(given: dict[str, Any], place: str) -> channels.Channel:
+    kind = given.pop("type", None)
+    if kind not in CHANNELS:
+        raise ConfigurationError(f"{place}: type {kind!r}; there are {', '.join(CHANNELS)}")
+    made: channels.Channel = _made(CHANNELS[kind], given, place, leave=("limits",))
+    return made
+
+
+def _schedule(given: Any, place: str) -> Schedule:
+    values = _mapping(given, place)
+    values["people"] = [_made(Person, one, f"{place}: people") for one in values.get("people") or ()]
+    values["rotations"] = [_made(Rotation, one, f"{place}: rotations") for one in values.get("rotations") or ()]
+    values["overrides"] = [_made(Override, one, f"{place}: overrides") for one in values.get("overrides") or ()]
+    schedule: Schedule = _made(Schedule, values, place)
+    return schedule
+
+
+def _route(given: Any, place: str) -> Route:
+    values = _mapping(given, place)
+    values["routes"] = [_route(one, f"{place}: routes") for one in values.get("routes") or ()]
+    if values.get("escalation") is not None:
+        values["escalation"] = _policy(values["escalation"], place)
+    route: Route = _made(Route, values, place)
+    return route
+
+
+def _policy(given: Any, place: str) -> EscalationPolicy:
+    values = _mapping({"levels": given} if isinstance(given, list) else given, f"{place}: escalation")
+    values["levels"] = [_made(EscalationLevel, one, f"{place}: escalation") for one in values.get("levels") or ()]
+    policy: EscalationPolicy = _made(EscalationPolicy, values, f"{place}: escalation")
+    return policy
+
+
+def _suppression(given: Any, place: str) -> Suppression:
+    values = _mapping(given, f"{place}: suppress")
+    kind = CountBasedSuppression if "count" in values else TimeBasedSuppression
+    made: Suppression = _made(kind, values, f"{place}: suppress")
+    return made
+
+
+def _made(kind: Callable[..., Any], given: Any, place: str, leave: tuple[str, ...] = ()) -> Any:
+    """An object of these settings; what it refuses, or does not know, is said with the place."""
+    values = {name: value for name, value in _mapping(given, place).items() if name not in leave}
+    known = [name for name in signature(kind).parameters if not name.startswith("_")]
+    if unknown := [name for name in values if name not in known]:
+        raise ConfigurationError(f"{place}: unknown setting {unknown[0]!r}; there are {', '.join(known)}")
+    try:
+        return kind(**values)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{place}: {error}") from error
+    except TypeError as error:
+        raise ConfigurationError(f"{place}: {str(error).rpartition('.')[2]}") from error
+
+
+def _mapping(given: Any, place: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"{place}: a mapping is expected, not {given!r}")
+    return dict(given)
+
+
+def _resolved(value: Any, place: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _resolved(item, f"{place}: {name}") for name, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item, place) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def of_environment(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise ConfigurationError(f"{place}: the environment has no variable {found[1]}")
+        return os.environ[found[1]]
+
+    return _VARIABLE.sub(of_environment, value)

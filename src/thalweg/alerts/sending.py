@@ -1,0 +1,199 @@
+"""Sends one message: whether it is still wanted, in which order, how often tried, and what is noted of it."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from thalweg.alerts.alert import Alert
+from thalweg.alerts.channels.base import Channel, DeliveryError
+from thalweg.alerts.lifecycle import AUTO
+from thalweg.alerts.limits import ChannelLimits, CircuitBreaker, RateLimit
+from thalweg.alerts.message import Kind, Message
+from thalweg.alerts.severity import Status
+from thalweg.alerts.store.base import Changes, Entry, Notification, Store, Task
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 300.0
+"""Seconds."""
+MAX_ATTEMPTS = 200
+"""About 16 hours of an unreachable channel; then the message is marked failed, with its last error."""
+NO_CHANNEL = 300_000
+"""ms until a message for a channel that this process does not have is looked at again."""
+_PAGES = (Kind.TRIGGERED, Kind.REMINDER)
+_FOLLOW_UPS = (Kind.ACKNOWLEDGED, Kind.RESOLVED)
+ALL_KINDS = frozenset(Kind)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a process has delivered: messages and failed attempts by channel, and channels that are left alone now."""
+
+    sent: Mapping[str, int]
+    failures: Mapping[str, int]
+    blocked: frozenset[str]
+
+
+class Sender:
+    """Carries out the tasks that tell channels.
+
+    Args:
+        channels: by name; looked up at each attempt.
+        clock: now, ms UTC.
+    """
+
+    def __init__(self, store: Store, channels: Mapping[str, Channel], clock: Callable[[], int]) -> None:
+        self._store = store
+        self._channels = channels
+        self._clock = clock
+        self._limits: dict[str, ChannelLimits] = {}
+        self._breakers: dict[str, CircuitBreaker] = {}
+        self._rates: dict[str, RateLimit] = {}
+        self._random = random.Random()
+        self._sent: dict[str, int] = {}
+        self._failures: dict[str, int] = {}
+
+    def limit(self, channel: str, limits: ChannelLimits) -> None:
+        """Sets how a channel may be used."""
+        self._limits[channel] = limits
+        self._breakers[channel], self._rates[channel] = CircuitBreaker(limits), RateLimit(limits)
+
+    def blocked(self, channel: str, now: int) -> int:
+        """For how long the channel is left alone, ms."""
+        return self._breakers[channel].wait(now) if channel in self._breakers else 0
+
+    def figures(self) -> Figures:
+        """What was delivered since the start."""
+        now = self._clock()
+        blocked = frozenset(name for name in self._breakers if self.blocked(name, now))
+        return Figures(dict(self._sent), dict(self._failures), blocked)
+
+    def send(self, task: Task) -> bool:
+        """Carries out one task; true if a message got through."""
+        channel = self._channels.get(task.lane)
+        alerts = self._alerts(task)
+        if not alerts:
+            self._store.apply(Changes(done=[task.id]))
+            return False
+        if channel is None:
+            # The program that left it had this channel; one that has it, now or later, will send it.
+            self._postpone(task, NO_CHANNEL, "no such channel in this process", attempt=False)
+            return False
+        kind = Kind(task.data["kind"])
+        wanted = [alert for alert in alerts if self._unwanted(alert, kind, task, channel) is None]
+        if not wanted:
+            self._cancel(task, self._unwanted(alerts[0], kind, task, channel) or "not wanted")
+            return False
+        now = self._clock()
+        if kind in _FOLLOW_UPS and (first := self._still_to_come(task)) is not None:
+            self._store.apply(Changes(tasks=[replace(task, due=max(first.due, now + 100))]))
+            return False
+        if wait := self.blocked(task.lane, now):
+            self._store.apply(Changes(tasks=[replace(task, due=now + wait)]))
+            return False
+        rate = self._rates.get(task.lane)
+        if rate is not None and not rate.take(now):
+            self._store.apply(Changes(tasks=[replace(task, due=now + rate.wait())]))
+            return False
+        return self._attempt(task, channel, kind, wanted)
+
+    def _attempt(self, task: Task, channel: Channel, kind: Kind, alerts: list[Alert]) -> bool:
+        leader = max(alerts, key=lambda alert: (alert.severity.rank, -alert.event_time))
+        reference = self._store.references(leader.id).get(task.lane)
+        message = Message(
+            task.data["key"], kind, leader, tuple(alerts) if len(alerts) > 1 else (), reference, task.data.get("note")
+        )
+        try:
+            found = channel.send(message)
+        except DeliveryError as error:
+            self._failed(task, str(error), error.retry_after, error.final)
+            return False
+        except Exception as error:
+            # A channel of the user's own: its faults are its own, and must not keep other alerts back.
+            logger.exception("channel %r failed", task.lane)
+            self._failed(task, f"{type(error).__name__}: {error}", None, False)
+            return False
+        if task.lane in self._breakers:
+            self._breakers[task.lane].succeeded()
+        self._sent[task.lane] = self._sent.get(task.lane, 0) + 1
+        self._done(task, alerts, "sent", None, found or reference)
+        return True
+
+    def _alerts(self, task: Task) -> list[Alert]:
+        ids = list(task.data.get("grouped") or [task.alert])
+        found = self._store.get(ids)
+        return [found[id] for id in ids if id in found]
+
+    def _unwanted(self, alert: Alert, kind: Kind, task: Task, channel: Channel) -> str | None:
+        """Why an alert need not be told of any more: nobody is paged for what a person has taken or ended."""
+        if kind not in getattr(channel, "tells", ALL_KINDS):
+            return f"the channel does not tell what is {kind}"
+        if kind in _PAGES:
+            if alert.status is Status.ACKNOWLEDGED:
+                return f"{alert.acknowledged_by} has acknowledged it"
+            if alert.status is Status.RESOLVED and (alert.resolved_by != AUTO or kind is Kind.REMINDER):
+                return f"{alert.resolved_by} has resolved it"
+            if alert.status is Status.SUPPRESSED:
+                return "it is suppressed"
+            if alert.snoozed_until is not None and alert.snoozed_until > self._clock():
+                return "it is snoozed"
+        if kind in _FOLLOW_UPS and not self._was_told(alert, task.lane):
+            return "the channel was never told of the alert"
+        return None
+
+    def _was_told(self, alert: Alert, channel: str) -> bool:
+        states = {n.state for n in self._store.notifications(alert.id) if n.channel == channel and n.kind in _PAGES}
+        return bool(states & {"sent", "pending", "waiting", "bundled"})
+
+    def _still_to_come(self, task: Task) -> Notification | None:
+        """The page that this message follows up, where it has not got through yet."""
+        told = self._store.notifications(task.alert)
+        pages = [n for n in told if n.channel == task.lane and n.kind in _PAGES]
+        return next((n for n in pages if n.state in ("pending", "waiting", "bundled")), None)
+
+    # -- what is noted
+
+    def _failed(self, task: Task, error: str, retry_after: float | None, final: bool) -> None:
+        self._failures[task.lane] = self._failures.get(task.lane, 0) + 1
+        if final or task.attempts + 1 >= MAX_ATTEMPTS:
+            logger.error("alert %s will not reach channel %r: %s", task.alert, task.lane, error)
+            self._done(task, self._alerts(task), "failed", error, None)
+            return
+        if task.lane in self._breakers:
+            self._breakers[task.lane].failed(self._clock())
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(task.attempts, 20)) * self._random.uniform(0.5, 1.0)
+        pause = max(pause, retry_after or 0.0)
+        logger.warning("channel %r: %s; trying again in %.1f s", task.lane, error, pause)
+        self._postpone(task, int(pause * 1000), error, attempt=True)
+
+    def _postpone(self, task: Task, pause: int, error: str, *, attempt: bool) -> None:
+        due = self._clock() + pause
+        attempts = task.attempts + attempt
+        noted = [replace(n, attempts=attempts, due=due, error=error) for n in self._notes(task)]
+        self._store.apply(Changes(tasks=[replace(task, due=due, attempts=attempts)], notifications=noted))
+
+    def _cancel(self, task: Task, why: str) -> None:
+        noted = [replace(n, state="cancelled", error=why) for n in self._notes(task)]
+        entries = [Entry(n.alert, self._clock(), "not told", None, f"{task.lane}: {why}") for n in noted]
+        self._store.apply(Changes(done=[task.id], notifications=noted, entries=entries))
+
+    def _done(self, task: Task, alerts: list[Alert], state: str, error: str | None, reference: str | None) -> None:
+        now = self._clock()
+        told = {alert.id for alert in alerts}
+        noted, entries = [], []
+        for note in self._notes(task):
+            kept = state if note.alert in told else "cancelled"
+            noted.append(replace(note, state=kept, attempts=task.attempts + 1, error=error, reference=reference))
+            what = "notified" if kept == "sent" else "not told"
+            why = f"{task.lane}: {task.data['kind']}" + (f": {error}" if error else "")
+            entries.append(Entry(note.alert, now, what, None, why))
+        self._store.apply(Changes(done=[task.id], notifications=noted, entries=entries))
+
+    def _notes(self, task: Task) -> list[Notification]:
+        """The notifications that this task is about: its own, or those of its group."""
+        keys = set(task.data.get("members") or [task.data["key"]])
+        alerts = task.data.get("grouped") or [task.alert]
+        return [n for alert in alerts for n in self._store.notifications(alert) if n.key in keys]

@@ -1,0 +1,128 @@
+"""Runs the service from a configuration file, with the stream that feeds it where it names one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from thalweg.alerts import files
+from thalweg.alerts.manager import AlertManager
+from thalweg.alerts.service.access import ApiKey
+from thalweg.errors import ConfigurationError, MissingExtraError
+
+logger = logging.getLogger(__name__)
+
+
+def serve(path: Path | str, *, host: str = "127.0.0.1", port: int = 8093) -> None:
+    """Serves until it is told to stop (SIGINT, SIGTERM); then finishes what it is doing.
+
+    The section `source` (`broker`, `topic`, and perhaps `timestamp`, `key`, `name`) makes it read a topic and evaluate
+    the rules on its events, exactly once, as a job of that name.
+
+    Raises:
+        ConfigurationError: what is wrong with the file.
+        MissingExtraError: Starlette or Uvicorn is not installed.
+    """
+    try:
+        import uvicorn
+
+        from thalweg.alerts.service.app import build
+    except ImportError as error:
+        raise MissingExtraError("the alert service needs: pip install 'thalweg[alerts]'") from error
+    config = files.read(path)
+    keys = [ApiKey.of(given, f"{path}: keys: {n + 1}") for n, given in enumerate(config.get("keys") or ())]
+    manager = files.load(path)
+    try:
+        app = build(manager, keys, slack_signing_secret=config.get("slack_signing_secret"))
+        watch = _Reload(manager, Path(path))
+        source = _source(manager, config.get("source"), str(path))
+        server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False))
+        watch.start()
+        if source is not None:
+            source.start(lambda: setattr(server, "should_exit", True))
+        logger.info("alerts: serving on http://%s:%d", host, port)
+        server.run()
+        watch.stop()
+        if source is not None:
+            source.stop()
+    finally:
+        manager.close()
+
+
+class _Reload:
+    """Looks at the file's time every second; rules that are wrong are refused, and the old ones stay."""
+
+    def __init__(self, manager: AlertManager, path: Path) -> None:
+        self._manager, self._path = manager, path
+        self._seen = path.stat().st_mtime_ns
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="thalweg-alerts-reload", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(1):
+            try:
+                time = self._path.stat().st_mtime_ns
+                if time == self._seen:
+                    continue
+                self._seen = time
+                rules = files.rules_of(files.read(self._path), str(self._path))
+                self._manager.replace_rules(rules)
+                logger.info("alerts: %d rules are in force now", len(rules))
+            except (ConfigurationError, OSError) as error:
+                logger.error("alerts: the rules stay as they are: %s", error)
+
+
+class _Source:
+    """The job that feeds the rules from a topic, in a thread of its own."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._thread: threading.Thread | None = None
+        self.error: BaseException | None = None
+
+    def start(self, failed: Any) -> None:
+        def run() -> None:
+            try:
+                self._app.run()
+            except BaseException as error:
+                self.error = error
+                logger.exception("alerts: the stream that feeds the rules failed; ending the service")
+                failed()
+
+        self._thread = threading.Thread(target=run, name="thalweg-alerts-source", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._app.stop()
+        if self._thread is not None:
+            self._thread.join(30)
+        if self.error is not None:
+            raise self.error
+
+
+def _source(manager: AlertManager, given: Any, where: str) -> _Source | None:
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or not given.get("broker") or not given.get("topic"):
+        raise ConfigurationError(f"{where}: source: it needs `broker` and `topic`")
+    if unknown := set(given) - {"broker", "topic", "timestamp", "key", "name", "watermark"}:
+        raise ConfigurationError(f"{where}: source: unknown setting {sorted(unknown)[0]!r}")
+    from thalweg.streams import App
+
+    app = App(given.get("name", "thalweg-alerts"), broker=given["broker"])
+    settings = {name: given[name] for name in ("timestamp", "watermark") if name in given}
+    events = app.stream(given["topic"], **settings)
+    if given.get("key"):
+        events = events.key_by(given["key"])
+    events.alert(manager)
+    return _Source(app)
