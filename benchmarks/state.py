@@ -1,6 +1,7 @@
 """What state costs: per event in both shapes from a thousand to a million keys, in checkpoints, and at a restart.
 
 python benchmarks/state.py [--quick] [--keys 1000000] [--only events,checkpoint,recovery,memory,backends]
+                           [--shapes window] [--redis redis://host:6379/0]
 
 One operator driven by hand, without a broker. Writes `benchmarks/results/state.json` and `.md`; `--quick` is a tenth of
 the keys and writes nothing. Rough on a shared machine: read the ratios.
@@ -259,7 +260,10 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--only", default="events,checkpoint,recovery,memory,backends")
     parser.add_argument("--redis", help="redis://host:port/db, to measure that backend too")
+    parser.add_argument("--shapes", default="", help="only those whose name has this text")
     arguments = parser.parse_args()
+    for name in [name for name in SHAPES if arguments.shapes not in name]:
+        del SHAPES[name]
     keys = arguments.keys // 10 if arguments.quick else arguments.keys
     repeat = 5 if arguments.quick else 15
     parts: dict[str, Callable[[], dict[str, Any]]] = {
@@ -273,7 +277,7 @@ def main() -> None:
     for part in arguments.only.split(","):
         print(f"-- {part}", flush=True)
         results[part] = parts[part]()
-    if not arguments.quick and set(parts) <= results.keys():
+    if not arguments.quick and not arguments.shapes and set(parts) <= results.keys():
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "state.json").write_text(json.dumps(results, indent=2) + "\n")
         (RESULTS / "state.md").write_text(table(results))

@@ -77,10 +77,12 @@ class RowStore:
         for run in np.split(slots, np.flatnonzero(np.diff(self._frame[slots])) + 1):
             lengths = self._length[run]
             frame = self._frames[int(self._frame[run[0]])].load()
-            parts.append(
-                frame[_ranges(self._offset[run], lengths)].with_columns(pl.Series(SLOT, np.repeat(run, lengths)))
-            )
-        return parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal_relaxed")
+            rows = frame[_ranges(self._offset[run], lengths)]
+            parts.append(rows.hstack([pl.Series(SLOT, np.repeat(run, lengths))]))  # eager: with_columns is a query
+        if len(parts) == 1:
+            return parts[0]
+        alike = all(part.schema == parts[0].schema for part in parts)
+        return pl.concat(parts, how="vertical" if alike else "diagonal_relaxed")
 
     def free(self, slots: Int64s) -> None:
         """Forgets the rows of these slots."""
