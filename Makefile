@@ -5,13 +5,14 @@
 #   make check                         formatting, lint, strict types, import contracts
 #   make bench [ARGS="--quick"]        speed against confluent_kafka, Flink, Bytewax, Quix (see benchmarks/README.md)
 #   make bench-kafka [ARGS="--quick"]  Kafka clients against confluent_kafka and Java's perf test
+#   make bench-cep [ARGS="--quick"]    patterns, against Flink CEP's Java job on the same events
 #   make bench-rules                   1,000 rules over 100,000 events, a state machine, a correlation
 #   make bench-state [ARGS="--quick"]  what state costs: per event, in checkpoints, at a restart
 PYTHON ?= python3
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo test test-all check format bench bench-kafka bench-rules bench-state clean
+.PHONY: help setup demo test test-all check format bench bench-kafka bench-cep bench-rules bench-state clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -41,6 +42,9 @@ format: setup
 
 bench: setup
 	@$(RUN) benchmarks/run.py $(ARGS)
+
+bench-cep: setup
+	@$(RUN) -m benchmarks.cep $(ARGS)
 
 bench-rules: setup
 	@$(RUN) -m benchmarks.rules $(ARGS)

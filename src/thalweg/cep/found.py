@@ -35,8 +35,7 @@ class MatchTable:
 
     sizes: Int64s
     triggers: Int64s
-    times: Int64s | None
-    """None: the time of each match's last event."""
+    times: Int64s
     steps: Int64s
     ids: Int64s
 
@@ -44,11 +43,11 @@ class MatchTable:
         return len(self.sizes)
 
     @staticmethod
-    def of_slots(ids: npt.NDArray[np.int64], steps: Int64s) -> MatchTable:
+    def of_slots(ids: npt.NDArray[np.int64], times: Int64s, steps: Int64s) -> MatchTable:
         """From a row of event ids per match; `steps` has the step of each place in the row."""
         found, slots = ids.shape
         sizes = np.full(found, slots, np.int64)
-        return MatchTable(sizes, ids[:, -1], None, np.tile(steps, found), np.ascontiguousarray(ids).ravel())
+        return MatchTable(sizes, ids[:, -1], times, np.tile(steps, found), np.ascontiguousarray(ids).ravel())
 
     @staticmethod
     def of(matches: Sequence[Match]) -> MatchTable:
@@ -59,6 +58,19 @@ class MatchTable:
             _column(match.time for match in matches),
             _column(chain.from_iterable(match.steps for match in matches)),
             _column(chain.from_iterable(match.ids for match in matches)),
+        )
+
+    @staticmethod
+    def together(tables: Sequence[MatchTable]) -> MatchTable:
+        """One after the other."""
+        if len(tables) == 1:
+            return tables[0]
+        return MatchTable(
+            np.concatenate([table.sizes for table in tables]),
+            np.concatenate([table.triggers for table in tables]),
+            np.concatenate([table.times for table in tables]),
+            np.concatenate([table.steps for table in tables]),
+            np.concatenate([table.ids for table in tables]),
         )
 
 

@@ -176,9 +176,10 @@ class CompiledPartials:
         return alive
 
     def referenced(self) -> Int64s:
-        """The ids of all events that partial matches hold."""
+        """The ids of all events that partial matches hold, some of them repeatedly."""
         r = _rows()
-        return np.unique(self._taken[self._taken[:, r.REFERENCES] > 0, r.ID])
+        ids: Int64s = self._taken[self._taken[:, r.REFERENCES] > 0, r.ID]
+        return ids
 
     def renumber(self, new_code: Int64s, keys: int) -> None:
         """Gives keys new codes: `new_code[old]`, or -1 for keys that have nothing here."""
@@ -307,16 +308,7 @@ def _together(parts: list[Found]) -> Found:
 
 
 def _concat(tables: list[MatchTable]) -> MatchTable | None:
-    if len(tables) <= 1:
-        return tables[0] if tables else None
-    times = [table.times for table in tables if table.times is not None]
-    return MatchTable(
-        np.concatenate([t.sizes for t in tables]),
-        np.concatenate([t.triggers for t in tables]),
-        np.concatenate(times),
-        np.concatenate([t.steps for t in tables]),
-        np.concatenate([t.ids for t in tables]),
-    )
+    return MatchTable.together(tables) if tables else None
 
 
 def _kernel() -> Any:

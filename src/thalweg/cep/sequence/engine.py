@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from thalweg.cep.found import MatchTable, Offered, Partials
+from thalweg.cep.found import Found, MatchTable, Offered, Partials
 from thalweg.cep.general.compiled import CompiledPartials
 from thalweg.cep.general.partials import GeneralPartials
 from thalweg.cep.pattern import Pattern, asks_match
@@ -25,6 +25,8 @@ from thalweg.cep.sequence.slots import linear_steps
 from thalweg.expressions import Row, iter_rows
 from thalweg.records import Int64s
 from thalweg.streams.batch import TIMESTAMP
+
+Tables = list[tuple[Pattern, MatchTable]]
 
 
 @dataclass(slots=True)
@@ -119,24 +121,24 @@ class PatternEngine:
 
     def advance(self, rows: pl.DataFrame | None, watermark: int) -> Results:
         """Takes events before `watermark`, then lets its passing end what it ends."""
-        matches: list[pl.DataFrame] = []
-        timed_out: list[pl.DataFrame] = []
+        matches: Tables = []
+        timed_out: Tables = []
         if rows is not None and rows.height:
             self._process(rows, matches, timed_out)
         looks = self._worth_a_look(watermark)
         for number, partials in enumerate(self.partials):
             found = partials.expire(watermark, looks=looks)
             self._touch(found.codes)
-            self._add(number, found.matches, matches)
-            self._add(number, found.timed_out, timed_out)
+            self._add(number, found, matches, timed_out)
+        results = Results(self._rows(matches), self._rows(timed_out))
         if looks:
             self._looked = watermark
             self._forget_keys()
             self._look_at = max(_WORTH_A_LOOK, 2 * len(self.codes))
         self.store.trim(self._referenced, now=looks)
-        return Results(_in_order(matches), _in_order(timed_out))
+        return results
 
-    def _process(self, rows: pl.DataFrame, matches: list[pl.DataFrame], timed_out: list[pl.DataFrame]) -> None:
+    def _process(self, rows: pl.DataFrame, matches: Tables, timed_out: Tables) -> None:
         masks = masks_of(rows)
         takes_any = any(partials.takes_any for partials in self.partials)
         useful = np.ones(rows.height, np.bool_) if takes_any else any_bit(masks)
@@ -155,13 +157,20 @@ class PatternEngine:
             if len(places):
                 own = bits.of(masks, places)
                 offered = Offered(codes[places], times[places], own, ids[places], events, places, len(self.codes))
-                found = partials.advance(offered)
-                self._add(number, found.matches, matches)
-                self._add(number, found.timed_out, timed_out)
+                self._add(number, partials.advance(offered), matches, timed_out)
 
-    def _add(self, number: int, table: MatchTable | None, frames: list[pl.DataFrame]) -> None:
-        if table is not None:
-            frames.append(match_rows(self.patterns[number], self._schemas, table, self.store, self.keys))
+    def _add(self, number: int, found: Found, matches: Tables, timed_out: Tables) -> None:
+        if found.matches is not None:
+            matches.append((self.patterns[number], found.matches))
+        if found.timed_out is not None:
+            timed_out.append((self.patterns[number], found.timed_out))
+
+    def _rows(self, found: Tables) -> pl.DataFrame | None:
+        """By the time at which each match became certain, those that time alone completed first."""
+        if not found:
+            return None
+        rows = match_rows(found, self._schemas, self.store, self.keys)
+        return rows.sort(TIMESTAMP, TRIGGER, maintain_order=True).drop(TRIGGER)
 
     def _touch(self, codes: Int64s) -> None:
         if not self.keeps_changes:
@@ -198,8 +207,7 @@ class PatternEngine:
             self._touched[touched] = True
 
     def _referenced(self) -> Int64s:
-        none = np.empty(0, np.int64)
-        return np.unique(np.concatenate([none, *(p.referenced() for p in self.partials)]))
+        return np.concatenate([np.empty(0, np.int64), *(p.referenced() for p in self.partials)])
 
     @property
     def alive(self) -> int:
@@ -238,14 +246,6 @@ class PatternEngine:
         codes = self.codes.of(restored.rows)
         for number, item, last in restored.partials:
             self.partials[number].put(item._replace(code=int(codes[item.code])), last, len(self.codes))
-
-
-def _in_order(frames: list[pl.DataFrame]) -> pl.DataFrame | None:
-    """By the time at which each match became certain, those that time alone completed first."""
-    if not frames:
-        return None
-    together = frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical_relaxed")
-    return together.sort(TIMESTAMP, TRIGGER, maintain_order=True).drop(TRIGGER)
 
 
 _WORTH_A_LOOK = 2_048

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from thalweg.records import Int64s
@@ -56,7 +57,7 @@ class EventStore:
         if self._rows <= (_LEAST if now else self._limit):
             return
         frame = self._all()
-        kept = frame.filter(pl.Series(np.isin(frame.get_column(ID).to_numpy(), referenced(), assume_unique=True)))
+        kept = frame.filter(pl.Series(_among(frame.get_column(ID).to_numpy(), referenced())))
         # A filter of few rows may still point into the old buffers; a copy lets them go.
         self._frames = [kept.select(pl.all().gather(pl.int_range(pl.len()))).rechunk()] if kept.height else []
         self._rows = kept.height
@@ -66,6 +67,16 @@ class EventStore:
         if len(self._frames) != 1:
             self._frames = [pl.concat(self._frames, how="diagonal_relaxed")]
         return self._frames[0]
+
+
+def _among(ids: Int64s, wanted: Int64s) -> npt.NDArray[np.bool_]:
+    """Which of the ids, which are in order, are wanted."""
+    first, span = int(ids[0]), int(ids[-1] - ids[0]) + 1
+    if span > 16 * len(ids):
+        return np.isin(ids, wanted)
+    marks = np.zeros(span, np.bool_)
+    marks[wanted - first] = True
+    return marks[ids - first]
 
 
 _LEAST = 4_096

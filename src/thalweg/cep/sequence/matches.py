@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from thalweg.cep.found import MatchTable
@@ -12,6 +13,7 @@ from thalweg.cep.measures import measures_of
 from thalweg.cep.pattern import Pattern
 from thalweg.cep.sequence.events import ID, EventStore
 from thalweg.errors import ConfigurationError
+from thalweg.records import Int64s
 from thalweg.streams.batch import RESERVED, TIMESTAMP, WATERMARK
 from thalweg.streams.plan.functions import check_types
 
@@ -73,57 +75,84 @@ class MatchSchemas:
 
 
 def match_rows(
-    pattern: Pattern, schemas: MatchSchemas, table: MatchTable, store: EventStore, keys: Sequence[str]
+    found: Sequence[tuple[Pattern, MatchTable]], schemas: MatchSchemas, store: EventStore, keys: Sequence[str]
 ) -> pl.DataFrame:
     """One row per match: `pattern`, key columns, `match_start`, `match_end` (ms UTC), `events`, measures, the reserved
     times, and `__trigger`.
 
     `events` is a struct of step → list of events: empty for a step that was left out, null for steps of other patterns.
+    Patterns go together, so that many of them cost few columns' work.
     """
-    found = len(table)
+    patterns = [pattern for pattern, _ in found]
+    table = MatchTable.together([table for _, table in found])
     events = store.get(table.ids)
+    schema = schemas.of(events.schema)
     ends = np.cumsum(table.sizes)
     first, last = ends - table.sizes, ends - 1
     stamps = events.get_column(TIMESTAMP).to_numpy()
     times = stamps[last] if table.times is None else table.times
-    schema = schemas.of(events.schema)
-    own = _by_step(pattern, events, table)
-    steps = [
-        own[name] if name in own else pl.Series(name, [None], dtype=dtype).new_from_index(0, found)
-        for name, dtype in ((f.name, f.dtype) for f in schema["events"].fields)  # type: ignore[attr-defined]
-    ]
+    owners = np.repeat(np.arange(len(found)), [len(own) for _, own in found])
+    ids = pl.Series("pattern", [pattern.id for pattern in patterns], dtype=pl.String)
     rows = pl.DataFrame(
         [
-            pl.Series("pattern", [pattern.id], dtype=pl.String).new_from_index(0, found),
+            ids.gather(owners),
             *(events.get_column(key).gather(last) for key in keys),
             pl.Series("match_start", stamps[first]),
             pl.Series("match_end", stamps[last]),
-            pl.DataFrame(steps).to_struct("events"),
+            pl.DataFrame(_steps(patterns, owners, table, events, schema)).to_struct("events"),
             pl.Series(TIMESTAMP, times),
             pl.Series(WATERMARK, times),
             pl.Series(TRIGGER, table.triggers),
         ]
     )
-    measured = measures_of(pattern)
-    others = [name for name in schema if name not in rows.columns and name not in measured]
-    empty = [pl.lit(None, schema[name]).alias(name) for name in others]
-    rows = rows.with_columns(*(e.alias(name) for name, e in measured.items()), *empty)
-    return rows.select(*schema, TIMESTAMP, WATERMARK, TRIGGER)
+    measured = _measured(patterns, [name for name in schema if name not in rows.columns], schema)
+    return (rows.with_columns(measured) if measured else rows).select(*schema, TIMESTAMP, WATERMARK, TRIGGER)
 
 
-def _by_step(pattern: Pattern, events: pl.DataFrame, table: MatchTable) -> dict[str, pl.Series]:
-    """For each step of the pattern one list of its events per match."""
-    public = [name for name in events.columns if name not in HIDDEN]
-    structs = events.select(pl.struct(public).alias("event")).to_series()
+def _steps(
+    patterns: Sequence[Pattern], owners: Int64s, table: MatchTable, events: pl.DataFrame, schema: pl.Schema
+) -> list[pl.Series]:
+    """For each step of all patterns a list of its events per match; null for the matches of other patterns."""
+    fields = {f.name: (n, f.dtype) for n, f in enumerate(schema["events"].fields)}  # type: ignore[attr-defined]
+    most = max(len(pattern.step_names) for pattern in patterns)
+    numbers = np.full((len(patterns), most), -1, np.int64)
+    for row, pattern in enumerate(patterns):
+        numbers[row, : len(pattern.step_names)] = [fields[name][0] for name in pattern.step_names]
     match = np.repeat(np.arange(len(table)), table.sizes)
-    everyone = pl.DataFrame({"match": np.arange(len(table))})
-    lists: dict[str, pl.Series] = {}
-    for number, name in enumerate(pattern.step_names):
-        places = np.flatnonzero(table.steps == number)
-        rows = pl.DataFrame({"match": match[places], "event": structs.gather(places)})
-        grouped = rows.group_by("match", maintain_order=True).agg("event")
-        if grouped.height < len(table):
-            grouped = everyone.join(grouped, on="match", how="left", maintain_order="left")
-            grouped = grouped.with_columns(pl.col("event").fill_null(pl.lit([], dtype=pl.List(structs.dtype))))
-        lists[name] = grouped.get_column("event").alias(name)
-    return lists
+    taken = numbers[owners[match], table.steps]
+    structs = events.select(pl.struct([n for n in events.columns if n not in HIDDEN]).alias("event")).to_series()
+    columns = []
+    for name, (number, dtype) in fields.items():
+        absent = ~(numbers == number).any(axis=1)[owners]
+        if absent.all():
+            columns.append(pl.Series(name, [None], dtype=dtype).new_from_index(0, len(table)))
+        else:
+            places = np.flatnonzero(taken == number)
+            counts = np.bincount(match[places], minlength=len(table))
+            columns.append(_lists(structs.gather(places), counts, absent).alias(name))
+    return columns
+
+
+def _lists(values: pl.Series, counts: Int64s, absent: npt.NDArray[np.bool_]) -> pl.Series:
+    """The values cut into lists of these lengths; null where `absent`."""
+    import pyarrow as pa
+
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    mask = pa.array(absent) if absent.any() else None
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets), values.to_arrow(), mask=mask)
+    made = pl.from_arrow(lists)
+    assert isinstance(made, pl.Series)
+    return made.cast(pl.List(values.dtype))
+
+
+def _measured(patterns: Sequence[Pattern], names: Sequence[str], schema: pl.Schema) -> list[pl.Expr]:
+    """The measures of each match's own pattern; null where that has none of the name."""
+    parts: dict[str, list[pl.Expr]] = {name: [] for name in names}
+    for pattern in patterns:
+        for name, expression in measures_of(pattern).items():
+            parts[name].append(pl.when(pl.col("pattern") == pattern.id).then(expression))
+    return [
+        (pl.coalesce(some) if some else pl.lit(None, schema[name])).cast(schema[name]).alias(name)
+        for name, some in parts.items()
+    ]

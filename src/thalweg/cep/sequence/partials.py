@@ -68,7 +68,10 @@ class PartialMatches:
             codes, times, masks, ids, self._head, self._tail, self._after, self._slot, self._start, self._events,
             self._free, self._bits, self._strict, within, skip, out,
         )  # fmt: skip
-        return Found(MatchTable.of_slots(out[:found], self._steps)) if found else Found()
+        if not found:
+            return Found()
+        ended = np.searchsorted(events.ids[events.ids >= 0], out[:found, -1])
+        return Found(MatchTable.of_slots(out[:found], times[events.ids >= 0][ended], self._steps))
 
     def expire(self, watermark: int, *, looks: bool = True) -> Found:
         """Ends the partial matches that no event from `watermark` on can complete; brings nothing."""
@@ -118,7 +121,8 @@ class PartialMatches:
         taken[self._free[: int(self._free[-1])]] = False
         rows = np.flatnonzero(taken)
         held = np.arange(self.slots) < self._slot[rows][:, None]
-        return np.unique(self._events[rows][held])
+        ids: Int64s = self._events[rows][held]
+        return ids
 
     def renumber(self, new_code: Int64s, keys: int) -> None:
         """Gives keys new codes: `new_code[old]`, or -1 for keys that have nothing here."""
