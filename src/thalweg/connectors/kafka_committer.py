@@ -45,6 +45,9 @@ logger = logging.getLogger("thalweg.kafka")
 
 TRANSACTION_TIMEOUT_MS = 10_000
 """A worker that dies inside a transaction blocks readers for so long, if nobody takes its slot over before."""
+_OPEN_TRANSACTION_MS = 60_000
+"""How long to wait for offsets that a dead worker's open transaction holds: its timeout, then until the broker looks
+for transactions that are over theirs (every 10 s, unless set otherwise)."""
 _BATCH_BYTES = 1_000_000
 _PURGE_EVERY = 30.0
 """Seconds between deletions from the exchange."""
@@ -57,7 +60,9 @@ class GroupConsumer(Protocol):
     def group_metadata(self) -> Any:
         """The consumer's membership at this moment; `address` of an rd_kafka_consumer_group_metadata_t."""
 
-    def committed(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, tuple[int, str]]:
+    def committed(
+        self, partitions: Iterable[TopicPartition], timeout_ms: int = 10_000
+    ) -> Mapping[TopicPartition, tuple[int, str]]:
         """Committed offset and metadata of the partitions that have any."""
 
     def commit_sync(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None: ...
@@ -128,7 +133,7 @@ class KafkaCommitter:
         found: dict[TopicPartition, tuple[int, CommitMetadata | None]] = {}
         for topic in sorted({topic for topic, _ in wanted} | self._consumers.keys()):
             every = [(topic, partition) for partition in range(self._admin.partitions(topic))]
-            for tp, (offset, text) in self._consumer(topic).committed(every).items():
+            for tp, (offset, text) in self._consumer(topic).committed(every, _OPEN_TRANSACTION_MS).items():
                 found[tp] = (offset, CommitMetadata.decode(text, f"{tp[0]} [{tp[1]}]"))
         return found
 

@@ -78,6 +78,16 @@ class Prefetcher:
         """Records read and not yet taken."""
         return self._queued
 
+    @property
+    def queued_bytes(self) -> int:
+        """How large they are in memory."""
+        return self._bytes
+
+    @property
+    def capacity(self) -> int:
+        """Polling pauses while this many records are queued."""
+        return self._capacity
+
     def caught_up(self) -> frozenset[int]:
         """Partitions read to their end *and* taken to the last record."""
         with self._changed:

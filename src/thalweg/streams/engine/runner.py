@@ -184,6 +184,7 @@ class Runner:
             checkpoint=session.checkpointing.status(now, figures),
             state_backend=session.state_status(),
             latency=session.latencies.status(),
+            pressure=session.pressure.status(),
             written=session.outputs.written,
             dead=session.outputs.dead_rows,
             late=session.outputs.late_rows,

@@ -20,6 +20,7 @@ from thalweg.streams.engine.exchange.tasks import ScaledDataflow
 from thalweg.streams.engine.exchange.traffic import QUEUED_RECORDS, RECORDS_PER_POLL, ExchangeTraffic
 from thalweg.streams.engine.opening import Opened, joined, open_sources
 from thalweg.streams.engine.prefetch import Prefetcher
+from thalweg.streams.engine.pressure import Pressure
 from thalweg.streams.engine.progress import Progress
 from thalweg.streams.engine.recovery import Recovery
 from thalweg.streams.engine.requests import Boundary
@@ -40,10 +41,6 @@ TICK_MS = 50
 """How often operators learn the time while nothing comes."""
 QUEUED_BATCHES = 4
 """How many full batches a source may be read ahead."""
-PENDING_BATCHES = 8
-"""How many full batches of output may wait for the commit before processing pauses."""
-PENDING_BYTES = 256 * 1024 * 1024
-"""How large that output may grow."""
 
 
 class Session:
@@ -166,6 +163,9 @@ class Session:
         if opened.exchange is not None and isinstance(self.dataflow, ScaledDataflow):
             prefetcher = self._prefetch(opened.sources[opened.exchange], RECORDS_PER_POLL, QUEUED_RECORDS)
             self.exchange = ExchangeTraffic(opened.exchange, self.dataflow, prefetcher, self.prefetchers)
+        self._readers = [*self.prefetchers.values(), *([self.exchange.prefetcher] if self.exchange is not None else [])]
+        scaled = self.dataflow if isinstance(self.dataflow, ScaledDataflow) else None
+        self.pressure = Pressure(self.outputs, self.pipeline, self._readers, scaled, rows)
 
     def _prefetch(self, source: Source, rows: int, capacity: int) -> Prefetcher:
         prefetcher = Prefetcher(source, self.wake, max_rows=rows, capacity=capacity)
@@ -189,16 +189,13 @@ class Session:
     def check(self) -> None:
         """Raises what happened on the other threads."""
         self.pipeline.check()
-        for prefetcher in self._readers():
-            if prefetcher.error is not None:
-                raise prefetcher.error
-
-    def _readers(self) -> list[Prefetcher]:
-        return [*self.prefetchers.values(), *([self.exchange.prefetcher] if self.exchange is not None else [])]
+        for reader in self._readers:
+            if reader.error is not None:
+                raise reader.error
 
     def _process(self) -> bool:
         """One batch of each source that has something, the one that is furthest behind first."""
-        if self.dataflow.congested:
+        if self.dataflow.congested or self.pressure.stalled:
             return False
         behind = sorted(self.prefetchers, key=lambda topic: self.dataflow.source(topic).watermarks.event_time)
         processed = [self._process_source(topic) for topic in behind]
@@ -286,7 +283,8 @@ class Session:
 
     def has_queued(self) -> bool:
         """Whether a source has something that is not processed yet."""
-        return not self.dataflow.congested and any(prefetcher.queued for prefetcher in self._readers())
+        waits = self.dataflow.congested or self.pressure.stalled
+        return not waits and any(reader.queued for reader in self._readers)
 
     def caught_up(self) -> bool:
         """Whether everything that the broker had is processed."""
@@ -299,30 +297,13 @@ class Session:
     # -- committing
 
     def commit_if_due(self) -> None:
-        """Starts a commit when it is time and something changed; waits for the last one where output piles up."""
+        """Starts a commit when it is time and something changed, or as much output as may has piled up."""
         self._watch_timeout()
-        full = self.pending_rows > self.pending_limit or self.pending_bytes > PENDING_BYTES
-        if self.pipeline.busy and not full:
+        self.pressure.watch()
+        if self.pipeline.busy:
             return
-        if full:
-            self.pipeline.wait(self.settings.checkpoint.timeout / 1000)
-        if full or self.commit_in() <= 0 or self.settings.requests.waiting:
+        if self.pressure.full or self.commit_in() <= 0 or self.settings.requests.waiting:
             self._start_commit()
-
-    @property
-    def pending_limit(self) -> int:
-        """How many rows of output may wait for a commit before processing waits too."""
-        return PENDING_BATCHES * self.settings.max_batch_rows
-
-    @property
-    def pending_rows(self) -> int:
-        """Rows that wait for the next commit: output, and rows on their way to other workers."""
-        return self.outputs.pending_rows + (self.exchange.dataflow.pending_rows if self.exchange is not None else 0)
-
-    @property
-    def pending_bytes(self) -> int:
-        """How large they are in memory."""
-        return self.outputs.pending_bytes + (self.exchange.dataflow.pending_bytes if self.exchange is not None else 0)
 
     def commit_in(self) -> float:
         """Seconds until the next commit may start."""

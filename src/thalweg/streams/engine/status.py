@@ -100,6 +100,26 @@ class LatencyStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PressureStatus:
+    """What waits in the job's queues. Each is bounded: where a sink stalls, reading stops and memory stays flat."""
+
+    stalled: bool = False
+    """Processing waits for the commit under way, because as much output as may has piled up behind it."""
+    stalled_ms: float = 0.0
+    """How long it has waited so, since the start."""
+    pending_rows: int = 0
+    """Rows that wait for the next commit: output, and rows on their way to other workers."""
+    pending_bytes: int = 0
+    pending_limit: int = 0
+    """How many rows may."""
+    queued_rows: int = 0
+    """Records read ahead and not yet processed, all sources together."""
+    queued_bytes: int = 0
+    queued_limit: int = 0
+    """How many records may be read ahead; the last poll comes on top."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobStatus:
     """A job at one moment."""
 
@@ -115,6 +135,7 @@ class JobStatus:
     checkpoint: CheckpointStatus = field(default_factory=CheckpointStatus)
     state_backend: StateStatus = field(default_factory=StateStatus)
     latency: LatencyStatus = field(default_factory=LatencyStatus)
+    pressure: PressureStatus = field(default_factory=PressureStatus)
     written: int = 0
     dead: int = 0
     late: int = 0
