@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thalweg.streams.app import App, default_app
+from thalweg.streams.calendar import CalendarWindow
 from thalweg.streams.checkpoints import CheckpointConfig, StateBackend
 from thalweg.streams.connector import Guarantee
 from thalweg.streams.plan.join import Interval
@@ -33,6 +34,7 @@ __all__ = [
     "AfterWatermark",
     "App",
     "BatchFunction",
+    "CalendarWindow",
     "CheckpointConfig",
     "DataStream",
     "DefaultTrigger",

@@ -10,6 +10,7 @@ import polars as pl
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
 from thalweg.schema import to_schema
+from thalweg.streams.calendar import CalendarWindow
 from thalweg.streams.plan.functions import compile_for
 from thalweg.streams.plan.in_order import InOrderNode
 from thalweg.streams.plan.join import AsOfJoinNode, Interval, IntervalJoinNode, JoinNode, WindowJoinNode
@@ -112,7 +113,7 @@ class Joining:
         fields: dict[str, Any] = {"suffix": suffix}
         fields["left_on"], fields["right_on"] = key_pairs(on, "join")
         if window is not None:
-            if not isinstance(window, AlignedWindow):
+            if not isinstance(window, AlignedWindow) or isinstance(window, CalendarWindow):
                 raise ConfigurationError(f"join: {window!r}; rows share tumbling or sliding windows only")
             return _joined(
                 left, other, WindowJoinNode, how=how_of(how, "join"), window=window, lateness=lateness or 0, **fields

@@ -6,6 +6,7 @@ end. Times before 1970 floor downwards like all others.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,7 +81,36 @@ class AlignedWindow(Window):
         """
         return time - (time - self.offset) % self.slide + self.size
 
+    @property
+    def overlapping(self) -> bool:
+        """Whether an event may be in several windows."""
+        return self.slide < self.size
+
+    @property
+    def gaps(self) -> bool:
+        """Whether an event may be in none."""
+        return self.slide > self.size
+
+    def ends_of_slice(self, end: int, after: int, until: int) -> Iterable[int]:
+        """The ends in (after, until] of the windows that a slice is part of, given the slice's end.
+
+        >>> list(SlidingWindow(10, 5).ends_of_slice(5, 0, 100))
+        [5, 10]
+        """
+        return range(self.first_end(max(end - 1, after)), min(self.last_end(end - 1), until) + 1, self.slide)
+
+    def holds(self, slice_end: int, end: int) -> bool:
+        """Whether the slice is part of the window that ends then."""
+        return end - self.size < slice_end <= end
+
     # The same for columns
+
+    def slice_end_of(self, time: pl.Expr) -> pl.Expr:
+        """As `slice_end`."""
+        start = (time - self.offset) // self.slide * self.slide + self.offset
+        if not self.remainder:
+            return start + self.slide
+        return start + pl.when(time - start < self.remainder).then(self.remainder).otherwise(self.slide)
 
     def first_end_of(self, time: pl.Expr) -> pl.Expr:
         """As `first_end`."""

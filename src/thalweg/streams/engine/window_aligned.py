@@ -38,7 +38,7 @@ class AlignedWindowOperator(WindowOperator):
     ) -> None:
         super().__init__(operator_id, keys, plan, time, idle_flag=idle_flag)
         self.window = window
-        self._overlapping = window.slide < window.size
+        self._overlapping = window.overlapping
         self._group = [*keys, FIRST] if self._overlapping else [*keys]
         self.logs = [self._log(table) for table in plan.tables]
 
@@ -66,7 +66,7 @@ class AlignedWindowOperator(WindowOperator):
         window = self.window
         earliest, latest = int(frame[TIMESTAMP].min()), int(frame[TIMESTAMP].max())  # type: ignore[arg-type]
         frame = frame.with_columns(self._slices(earliest, latest))
-        gaps = window.slide > window.size
+        gaps = window.gaps
         if self.highest_watermark(frame) < window.first_end(earliest) and not gaps:
             return frame, None
         frame = self.with_effective(frame)
@@ -90,11 +90,7 @@ class AlignedWindowOperator(WindowOperator):
             end: pl.Expr = pl.lit(window.slice_end(earliest), dtype=pl.Int64)
             first: pl.Expr = pl.lit(window.first_end(earliest), dtype=pl.Int64)
         else:
-            start = (time - window.offset) // window.slide * window.slide + window.offset
-            ahead: pl.Expr = pl.lit(window.slide, dtype=pl.Int64)
-            if window.remainder:
-                ahead = pl.when(time - start < window.remainder).then(window.remainder).otherwise(ahead)
-            end, first = start + ahead, self.window.first_end_of(time)
+            end, first = window.slice_end_of(time), window.first_end_of(time)
         return [end.alias(SLICE), first.alias(FIRST)] if self._overlapping else [end.alias(SLICE)]
 
     def _last_end(self) -> pl.Expr:
@@ -125,8 +121,7 @@ class AlignedWindowOperator(WindowOperator):
         for pane in self.logs[0].panes():
             if pane > closed:
                 continue
-            first = window.first_end(max(pane - 1, before))
-            ends.update(range(first, min(window.last_end(pane - 1), closed) + 1, window.slide))
+            ends.update(window.ends_of_slice(pane, before, closed))
         return sorted(ends)
 
     def _results(self, ends: Sequence[int]) -> pl.DataFrame:
@@ -136,7 +131,8 @@ class AlignedWindowOperator(WindowOperator):
             members = self._members(log, ends)
             merged.append(self.plan.merge(table, members, group) if members else None)
         results = self.plan.finish(merged, group)
-        return results.with_columns((pl.col(WINDOW_END) - self.window.size).alias(WINDOW_START))
+        starts = self.window.starts_of(results[WINDOW_END].to_numpy())
+        return results.with_columns(pl.Series(WINDOW_START, starts, dtype=pl.Int64))
 
     def _members(self, log: FrameLog, ends: Sequence[int]) -> list[pl.DataFrame]:
         """The partial rows of each window, with its end as a column."""
@@ -144,7 +140,7 @@ class AlignedWindowOperator(WindowOperator):
         for end in ends:
             label = pl.lit(end, dtype=pl.Int64).alias(WINDOW_END)
             for pane in log.panes():
-                if end - self.window.size < pane <= end:
+                if self.window.holds(pane, end):
                     for rows in log.frames(pane):
                         counted = rows.filter(pl.col(FIRST) <= end).drop(FIRST) if self._overlapping else rows
                         members.append(counted.with_columns(label))

@@ -22,8 +22,7 @@ def of_aligned(operator: AlignedWindowOperator, keys: pl.DataFrame | None) -> pl
     window, plan = operator.window, operator.plan
     ends: set[int] = set()
     for pane in operator.logs[0].panes():
-        first = window.first_end(max(pane - 1, operator.closed))
-        ends.update(range(first, window.last_end(pane - 1) + 1, window.slide))
+        ends.update(window.ends_of_slice(pane, operator.closed, window.last_end(pane - 1)))
     group = [*operator.keys, WINDOW_END]
     merged = []
     for table, log in zip(plan.tables, operator.logs, strict=True):
@@ -31,7 +30,8 @@ def of_aligned(operator: AlignedWindowOperator, keys: pl.DataFrame | None) -> pl
         merged.append(plan.merge(table, members, group) if members else None)
     if merged[0] is None:
         return empty(operator.keys, [WINDOW_START, WINDOW_END, *plan.aggregates])
-    results = plan.finish(merged, group).with_columns((pl.col(WINDOW_END) - window.size).alias(WINDOW_START))
+    results = plan.finish(merged, group)
+    results = results.with_columns(pl.Series(WINDOW_START, window.starts_of(results[WINDOW_END].to_numpy())))
     ordered = results.sort(WINDOW_END, *operator.keys)
     return ordered.select(*operator.keys, WINDOW_START, WINDOW_END, *plan.aggregates)
 

@@ -66,6 +66,12 @@ class TriggeredWindowOperator(SlotWindowOperator):
         self._waiting: list[pl.DataFrame] = []
         self._waiting_saved = False
 
+    def warm_up(self) -> None:
+        from thalweg.streams.triggers._kernel import warm_up
+
+        super().warm_up()
+        warm_up(self.program)
+
     # -- what subclasses know of their windows
 
     @abstractmethod

@@ -270,3 +270,23 @@ def join(job: Asking, row: Int64s, other: Int64s) -> None:
     row[FINISHED] = max(row[FINISHED], other[FINISHED])
     if other[HOLD] != NO_HOLD:
         hold_time(row, other[HOLD], job.pane_time)
+
+
+def warm_up(program: Program) -> None:
+    """Compiles (or loads from the cache) the kernels, so that the first event does not wait for them."""
+    from thalweg.streams.state.session_index import SessionIndex
+
+    index = SessionIndex(10)
+    index.make_room(1)
+    nothing, one = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    parts = len(program.kind)
+    facts, log = np.zeros((1, WIDTH + parts), dtype=np.int64), np.zeros((4, 9), dtype=np.int64)
+    marks, fired = np.zeros(parts, dtype=np.int64), np.zeros(parts, dtype=np.int64)
+    job = Asking(program, facts, one.copy(), marks, fired, log, 0, 0, True)
+    hashes = np.zeros(0, dtype=np.uint64)
+    in_windows(job, nothing, nothing, nothing, nothing)
+    at_moment(job, nothing, nothing, 0, True)
+    in_sessions(
+        *(job, index.arrays(), hashes, hashes, nothing, nothing, nothing, 0),
+        *(nothing, nothing, nothing, nothing, np.zeros(3, dtype=np.int64)),
+    )
