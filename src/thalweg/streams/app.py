@@ -55,6 +55,8 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
         max_batch_rows: the most rows that one batch holds.
         checkpoint_storage: where a job on Kafka keeps its durable state instead of a changelog topic: a folder that all
             workers share (`file:///mnt/shared/jobs`) or an object store (`s3://bucket/prefix`).
+        max_drift: how far ahead of each other streams that meet in a join or a union may be read, by event time: the
+            faster one waits, which bounds what joins hold; None: any.
         forget_state: operator ids whose committed state may be dropped, when the program no longer has them.
         broker_settings: handed to the broker.
     """
@@ -70,6 +72,7 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
         late_events: str = "dead-letter",
         max_batch_rows: int = 65_536,
         checkpoint_storage: str | None = None,
+        max_drift: Duration | None = "1m",
         forget_state: tuple[str, ...] = (),
         **broker_settings: Any,
     ) -> None:
@@ -90,6 +93,7 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
             raise ConfigurationError(f"max_batch_rows is {max_batch_rows}; it must be at least 1")
         self.max_batch_rows = max_batch_rows
         self.checkpoint_storage = checkpoint_storage
+        self.max_drift = _optional(max_drift, "max_drift")
         self.forget_state = tuple(forget_state)
         self._requests = Requests()
         self._lock = threading.Lock()
@@ -256,6 +260,7 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
             checkpoint=self.checkpoint,
             max_batch_rows=self.max_batch_rows,
             late_to_dead_letters=self.late_events == "dead-letter",
+            max_drift=self.max_drift,
             forget_state=self.forget_state,
             requests=self._requests,
         )

@@ -163,6 +163,10 @@ class Dataflow:
             if origin is not None and meetings and origin.all_idle:
                 origin.lift(max(self.stages[meeting].seen.event_time for meeting in meetings))
 
+    def meetings(self, topic: str) -> list[int]:
+        """The stages that read several others, downstream of a topic."""
+        return self._meets(self.sources[topic])
+
     def _meets(self, source: int) -> list[int]:
         """The stages downstream of a source that read several others."""
         reached = {source}

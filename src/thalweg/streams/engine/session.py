@@ -16,6 +16,8 @@ from thalweg.streams.batch import INGESTED, MIN_TIME
 from thalweg.streams.connector import Broker, Committer, Source, TopicPartition
 from thalweg.streams.engine.checkpointing import Checkpointing
 from thalweg.streams.engine.commits import CommitPipeline, Epoch
+from thalweg.streams.engine.dataflow import Dataflow
+from thalweg.streams.engine.drift import Drift
 from thalweg.streams.engine.exchange.tasks import ScaledDataflow
 from thalweg.streams.engine.exchange.traffic import QUEUED_RECORDS, RECORDS_PER_POLL, ExchangeTraffic
 from thalweg.streams.engine.opening import Opened, joined, open_sources
@@ -81,6 +83,7 @@ class Session:
         self._emitted = 0
         self._oldest_ingested: int | None = None
         self._changed = False
+        self._held: set[str] = set()
         self._number = 0
         self._checkpoints = 0
         self._told: set[TopicPartition] = set()
@@ -126,6 +129,9 @@ class Session:
         self._stack.callback(self.pool.close)
         with using(self.pool):
             self.dataflow = make_dataflow(self.plan, self.outputs, opened, self.settings, self.wake)
+        # Behind an exchange inputs meet in tasks, which other workers may run.
+        here = self.dataflow if isinstance(self.dataflow, Dataflow) else None
+        self.drift = None if here is None else Drift(here, self.settings.max_drift)
         self._stack.callback(self.dataflow.close)
         started = time.monotonic()
         self.dataflow.warm_up()
@@ -198,8 +204,14 @@ class Session:
         if self.dataflow.congested or self.pressure.stalled:
             return False
         behind = sorted(self.prefetchers, key=lambda topic: self.dataflow.source(topic).watermarks.event_time)
-        processed = [self._process_source(topic) for topic in behind]
+        self._held = self.drift.held(self._read_to_end) if self.drift is not None else set()
+        processed = [self._process_source(topic) for topic in behind if topic not in self._held]
         return any([self._process_exchange(), *processed])
+
+    def _read_to_end(self, topic: str) -> bool:
+        prefetcher = self.prefetchers[topic]
+        partitions = self.dataflow.source(topic).watermarks.partitions
+        return not prefetcher.queued and prefetcher.caught_up().issuperset(partitions)
 
     def _process_exchange(self) -> bool:
         if self.exchange is None:
@@ -284,7 +296,8 @@ class Session:
     def has_queued(self) -> bool:
         """Whether a source has something that is not processed yet."""
         waits = self.dataflow.congested or self.pressure.stalled
-        return not waits and any(reader.queued for reader in self._readers)
+        held = [self.prefetchers[topic] for topic in self._held]
+        return not waits and any(reader.queued for reader in self._readers if reader not in held)
 
     def caught_up(self) -> bool:
         """Whether everything that the broker had is processed."""

@@ -21,6 +21,8 @@ class SessionSettings:
     late_to_dead_letters: bool
     forget_state: tuple[str, ...]
     key_groups: int = 128
+    max_drift: int | None = None
+    """How far apart in event time inputs that meet may be, ms; None: any."""
     requests: Requests = field(default_factory=Requests)
     """What other threads ask of the job."""
     savepoint: Savepoint | None = None
