@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from thalweg.errors import ConnectorError
 from thalweg.kafka._produce_api import lets_not_in
+from thalweg.kafka._retry import PASSING
 from thalweg.kafka.security import client_settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class AdminBase:
     ) -> None:
         from confluent_kafka.admin import AdminClient
 
-        config = {"client.id": "thalweg-admin", **client_settings(brokers, security, settings)}
+        self._settings = client_settings(brokers, security, settings)
+        config = {"client.id": "thalweg-admin", **self._settings}
         self.brokers = str(config["bootstrap.servers"])
         self.timeout = timeout
         self._security = security
@@ -85,6 +87,25 @@ class AdminBase:
             raise
         except Exception as error:
             raise ConnectorError(f"{what}: {self.brokers} says: {error}") from error
+
+    def _read(self, ask: Callable[[float], Future[_T]], what: str) -> _T:
+        """The answer to a question that changes nothing: asked in short tries, again while the cluster settles.
+
+        librdkafka waits for a controller or coordinator that has died, or is just being made, until a request's end.
+        """
+        deadline = time.monotonic() + self.timeout
+        once = max(1.0, self.timeout / 4)
+        while True:
+            future = self._call(lambda: ask(once))
+            try:
+                return self._wait(future)
+            except ConnectorError:
+                raise
+            except Exception as error:
+                if error_code(error) not in PASSING or time.monotonic() > deadline:
+                    raise ConnectorError(f"{what}: {self.brokers} says: {error}") from error
+                self._metadata()  # learns of another controller
+                time.sleep(0.05)
 
     def _wait(self, future: Future[_T]) -> _T:
         deadline = time.monotonic() + self.timeout + 5  # the request has its own limit; this one is for a lost answer

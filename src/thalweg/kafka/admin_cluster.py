@@ -84,8 +84,7 @@ class ClusterAdmin(AdminBase):
         Raises:
             ConnectorError: it can't be reached.
         """
-        asked = self._call(lambda: self._client.describe_cluster(request_timeout=self.timeout))
-        found = self._result(asked, "the cluster")
+        found = self._read(lambda seconds: self._client.describe_cluster(request_timeout=seconds), "the cluster")
         brokers = tuple(
             BrokerDescription(node.id, node.host, node.port, node.rack or None)
             for node in sorted(found.nodes, key=lambda node: int(node.id))

@@ -12,6 +12,7 @@ from thalweg.errors import ConfigurationError, ConnectorError
 from thalweg.kafka.admin_topics import TopicAdmin, retriable
 
 TopicPartition = tuple[str, int]
+_OFFSETS_TOPIC = "__consumer_offsets"
 ResetTarget = str | int | datetime
 
 
@@ -69,13 +70,15 @@ class GroupAdmin(TopicAdmin):
         Raises:
             ConnectorError: the cluster can't be reached.
         """
-        listed = self._result(
-            self._call(lambda: self._client.list_consumer_groups(request_timeout=self.timeout)), "the consumer groups"
+        listed = self._read(
+            lambda seconds: self._client.list_consumer_groups(request_timeout=seconds), "the consumer groups"
         )
         return {found.group_id: found.state.name for found in sorted(listed.valid, key=lambda g: str(g.group_id))}
 
     def describe_group(self, group: str) -> GroupDescription:
         """A group's state and members; one that does not exist is "DEAD" and has none."""
+        if not self._has_coordinators():
+            return GroupDescription(group, "DEAD", "", -1, ())
         asked = self._call(lambda: self._client.describe_consumer_groups([group], request_timeout=self.timeout))
         found = self._result(asked[group], f"consumer group {group!r}")
         members = tuple(
@@ -95,11 +98,10 @@ class GroupAdmin(TopicAdmin):
         """What a group has committed."""
         from confluent_kafka import ConsumerGroupTopicPartitions
 
-        asked = self._call(
-            lambda: self._client.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group)], request_timeout=self.timeout
-            )
-        )
+        if not self._has_coordinators():
+            return {}
+        wanted = [ConsumerGroupTopicPartitions(group)]
+        asked = self._call(lambda: self._client.list_consumer_group_offsets(wanted, request_timeout=self.timeout))
         found = self._result(asked[group], f"the offsets of group {group!r}")
         return {(tp.topic, tp.partition): tp.offset for tp in found.topic_partitions if tp.offset >= 0}
 
@@ -165,6 +167,8 @@ class GroupAdmin(TopicAdmin):
         Raises:
             ConnectorError: it has members, does not exist, or the cluster can't be reached.
         """
+        if not self._has_coordinators():
+            raise ConnectorError(f"deleting group {group!r}: the cluster has no groups")
         asked = self._call(lambda: self._client.delete_consumer_groups([group], request_timeout=self.timeout))
         self._result(asked[group], f"deleting group {group!r}")
 
@@ -206,6 +210,30 @@ class GroupAdmin(TopicAdmin):
 
     # ---------------------------------------------------------------- inside
 
+    def _has_coordinators(self) -> bool:
+        """Whether groups have a place in the cluster yet; waits while that is being made or moves to other brokers.
+
+        Not left to librdkafka: a request to a coordinator that is not there hangs, and one that then times out can
+        abort the process (seen in 2.16: an assertion of its admin client).
+        """
+        deadline = time.monotonic() + self.timeout
+        while True:
+            found = self._metadata().topics.get(_OFFSETS_TOPIC)
+            if found is None:
+                return False
+            if found.partitions and all(partition.leader >= 0 for partition in found.partitions.values()):
+                return True
+            if time.monotonic() > deadline:
+                raise ConnectorError(f"{_OFFSETS_TOPIC} has partitions without a leader; look at the brokers")
+            time.sleep(0.05)
+
+    def _make_coordinators(self, group: str) -> None:
+        """The first question for a group's offsets makes the place where they will be; a consumer can wait for it."""
+        from thalweg.kafka.columnar import ColumnarConsumer
+
+        with ColumnarConsumer({**self._settings, "group.id": group}) as consumer:
+            consumer.committed([(_OFFSETS_TOPIC, 0)], int(self.timeout * 1000))
+
     def _list_offsets(self, topic: str, spec: Any) -> dict[int, int]:
         from confluent_kafka import IsolationLevel, TopicPartition
 
@@ -239,6 +267,8 @@ class GroupAdmin(TopicAdmin):
         if state.members:
             clients = ", ".join(sorted({member.client_id for member in state.members}))
             raise ConnectorError(f"group {group!r} has members ({clients}); stop them before its offsets are moved")
+        if not self._has_coordinators():
+            self._make_coordinators(group)
         rows = [TopicPartition(reset.topic, reset.partition, reset.after) for reset in resets]
         asked = self._call(
             lambda: self._client.alter_consumer_group_offsets(

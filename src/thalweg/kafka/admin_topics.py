@@ -14,7 +14,6 @@ from thalweg.kafka._admin_base import AdminBase, error_code
 from thalweg.kafka.topic_plan import TopicChange, TopicPlan, TopicSpec, load_topics
 
 _TOPIC_ALREADY_EXISTS = 36
-_TIMED_OUT = -185
 _UNKNOWN_TOPIC = frozenset({3, -188, -190})
 _NO_LEADER_YET = frozenset({3, 5, 6, 7, 9, 13, 74, 75, 76, 78, -190, -195})
 """Unknown partition, no leader, not the leader, leader epoch too old or too new, time-outs, connection lost."""
@@ -246,19 +245,10 @@ class TopicAdmin(AdminBase):
         from confluent_kafka.admin import ConfigResource
 
         resource = ConfigResource(kind, name)
-        deadline = time.monotonic() + self.timeout
-        once = max(1.0, self.timeout / 4)  # librdkafka waits for a controller that has died until the request's end
-        while True:
-            asked = self._call(lambda: self._client.describe_configs([resource], request_timeout=once))
-            try:
-                found: Mapping[str, Any] = self._wait(asked[resource])
-                return found
-            except ConnectorError:
-                raise
-            except Exception as error:
-                if error_code(error) != _TIMED_OUT or time.monotonic() > deadline:
-                    raise ConnectorError(f"{what}: {self.brokers} says: {error}") from error
-                self._metadata()  # learns of another controller
+        found: Mapping[str, Any] = self._read(
+            lambda seconds: self._client.describe_configs([resource], request_timeout=seconds)[resource], what
+        )
+        return found
 
     def _alter(self, kind: Any, name: str, config: Mapping[str, str | None], what: str) -> None:
         from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
