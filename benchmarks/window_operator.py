@@ -17,7 +17,9 @@ from thalweg.analytics import average, count, max_, percentile, sum_
 from thalweg.streams.aggregate.parts import warm_up
 from thalweg.streams.batch import MIN_TIME, Batch, Watermark
 from thalweg.streams.operator import OperatorContext
+from thalweg.streams.plan.panes import Panes
 from thalweg.streams.plan.window import WindowAggregateNode
+from thalweg.streams.triggers import AfterCount, AfterProcessingTime, AfterWatermark, Repeatedly
 from thalweg.streams.windows import SessionWindow, SlidingWindow, TumblingWindow, Window
 
 AVERAGE = {"avg": average("temperature")}
@@ -34,6 +36,16 @@ JOBS: dict[str, tuple[Window, dict[str, object]]] = {
     "sliding 10 s / 1 s, average": (SlidingWindow("10s", "1s"), AVERAGE),
     "session 500 ms, average": (SessionWindow("500ms"), AVERAGE),
 }
+
+
+TRIGGERED: dict[str, tuple[Window, Panes]] = {
+    "tumbling 1 s, early at 100 events": (TumblingWindow("1s"), Panes(AfterWatermark(early=AfterCount(100)))),
+    "tumbling 1 s, early by the clock": (TumblingWindow("1s"), Panes(AfterWatermark(early=AfterProcessingTime(200)))),
+    "tumbling 1 s, late 1 s, discarding": (TumblingWindow("1s"), Panes(lateness=1_000, accumulating=False)),
+    "session 500 ms, early at 100 events": (SessionWindow("500ms"), Panes(AfterWatermark(early=AfterCount(100)))),
+    "tumbling 1 s, a pane per event": (TumblingWindow("1s"), Panes(Repeatedly(AfterCount(1)))),
+}
+"""With a trigger the work is done when the watermark is told: the time of both is measured together."""
 
 
 def batches(rows: int, keys: int, number: int) -> list[pl.DataFrame]:
@@ -81,6 +93,21 @@ def measure(
     return work, closes
 
 
+def measure_panes(window: Window, panes: Panes, frames: list[pl.DataFrame]) -> tuple[list[float], int]:
+    """Seconds per batch with its watermark, and the rows that came out."""
+    node = WindowAggregateNode(window=window, keys=("sensor_id",), aggregates=AVERAGE, panes=panes)
+    operator = node.build(OperatorContext("bench", [frames[0].schema]))
+    operator.warm_up()
+    work, emitted = [], 0
+    for number, frame in enumerate(frames):
+        begin = time.perf_counter()
+        emitted += sum(len(batch) for batch in operator.on_batch(Batch(frame)))
+        told = Watermark(int(frame["__wm"].max()), number * 100)  # type: ignore[arg-type]
+        emitted += sum(len(batch) for batch in operator.on_watermark(told))
+        work.append(time.perf_counter() - begin)
+    return work, emitted
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=65_536)
@@ -96,6 +123,13 @@ def main() -> None:
         print(
             f"{name:38} {best / arguments.rows * 1e9:7.1f} ns/row best {median / arguments.rows * 1e9:7.1f} median"
             f" ({median * 1e3:.2f} ms a batch), {close}"
+        )
+    for name, (window, panes) in TRIGGERED.items():
+        times, emitted = measure_panes(window, panes, frames)
+        best, median = min(times), statistics.median(times)
+        print(
+            f"{name:38} {best / arguments.rows * 1e9:7.1f} ns/row best {median / arguments.rows * 1e9:7.1f} median"
+            f" ({median * 1e3:.2f} ms a batch), {emitted / len(frames) / arguments.rows:.3f} panes a row"
         )
 
 

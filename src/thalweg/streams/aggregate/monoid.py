@@ -105,7 +105,7 @@ class Aggregate(ABC):
 
         >>> from thalweg.analytics import sum_
         >>> sum_("amount").where(pl.col("paid"))
-        sum(amount where col("paid"))
+        sum(amount where paid)
         """
         from thalweg.streams.aggregate.spelling import masked, to_input
 
