@@ -132,6 +132,21 @@ def test_a_savepoint_of_an_earlier_version_is_read(tmp_path):
     check_evolved(log)
 
 
+def test_state_stays_the_same_however_often_it_is_saved_and_taken_back(tmp_path):
+    """Each start that nothing touches a key in takes all columns back as they were, and saves no more of them."""
+    write_savepoint(tmp_path)
+    path = tmp_path / "data.db"
+    sizes = []
+    for turn in range(3):
+        saved = first(path).savepoint(tmp_path / f"{turn}.savepoint")
+        sizes.append([(operator.id, operator.bytes) for operator in saved.operators])
+    assert sizes[0] == sizes[1] == sizes[2]
+    log = EmbeddedLog(path)
+    log.append("in", AFTER)
+    second(path).run(until_caught_up=True)
+    check_evolved(log)
+
+
 def test_going_back_to_a_savepoint_undoes_what_came_after(tmp_path):
     saved = write_savepoint(tmp_path)
     log = EmbeddedLog(tmp_path / "data.db")

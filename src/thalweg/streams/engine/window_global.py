@@ -30,6 +30,8 @@ class GlobalWindowOperator(SlotWindowOperator):
     The rows in between depend on how events were batched; the last one of each key does not.
     """
 
+    flags = (SENT, UNSENT)
+
     def __init__(
         self, operator_id: str, keys: Sequence[str], plan: AggregatePlan, time: TimeSemantics = TimeSemantics.EVENT_TIME
     ) -> None:

@@ -42,6 +42,9 @@ _TURN = "__turn"
 class SlotWindowOperator(WindowOperator):
     """The base of session and global windows: rows into slots, slots into results and snapshots."""
 
+    flags: Sequence[str] = ()
+    """The columns that a subclass adds in `labelled`."""
+
     def __init__(
         self,
         operator_id: str,
@@ -187,10 +190,15 @@ class SlotWindowOperator(WindowOperator):
             for table, store in zip(self.plan.tables, self.stores, strict=True):
                 rows = _latest(state.get(self._name(table), ()), identity)
                 if rows is not None:
-                    columns = [n for n in rows.columns if n not in (START, LAST, GONE) and not n.startswith(FACT)]
+                    columns = [n for n in rows.columns if n not in self._labels() and not n.startswith(FACT)]
                     rows = rows.select(columns).join(placed.select(*identity, SLOT), on=identity, nulls_equal=True)
                     store.write(_filled(rows.drop(identity), table))
         self.restore_progress(state)
+
+    def _labels(self) -> set[str]:
+        """What is saved beside a window's partial results and is not part of them."""
+        # Earlier versions could save them twice, the second time as "…_right".
+        return {START, LAST, GONE, *self.flags, *(f"{flag}_right" for flag in self.flags)}
 
     def restored(self, windows: pl.DataFrame) -> None:
         """Lets a subclass take back what it added in `labelled`; `windows` has `__slot`."""
