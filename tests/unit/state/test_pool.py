@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def test_a_damaged_frame_is_an_error(tmp_path):
     pool = StatePool(1, store)
     first, _second = pool.hold(frame_of(1)), pool.hold(frame_of(2))
     assert not first.resident
-    for path in (tmp_path / "spill").iterdir():
+    for path in (tmp_path / "spill").rglob("*.arrow"):
         path.write_bytes(b"nothing")
     with pytest.raises(StateError, match="can't be read back"):
         first.load()
@@ -170,10 +171,14 @@ def test_what_an_earlier_run_left_is_removed(tmp_path, redis_server):
     assert client.keys("thalweg:job-0:*") == []
     assert client.get("thalweg:job-01:other:7") == b"another job's"
     assert len(cells) == 3
-    left = tmp_path / "job-0"
-    left.mkdir()
-    (left / "junk").write_bytes(b"x")
+    dead, other = tmp_path / "job-0" / "dead", StateBackend.memory(limit=1, spill_to=str(tmp_path)).open("job")
+    dead.mkdir()
+    (dead / "junk").write_bytes(b"x")
+    os.utime(dead, (0, 0))
+    held = [other.hold(frame_of(number)) for number in range(3)]
     disk = StateBackend.memory(limit=1, spill_to=str(tmp_path)).open("job")
-    assert list(left.iterdir()) == []
+    assert not dead.exists()
+    assert held[0].load().equals(frame_of(0)), "a run that lives keeps its own"
     disk.close()
-    assert not left.exists()
+    other.close()
+    assert not (tmp_path / "job-0").exists()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from thalweg.errors import MissingExtraError, StateError
 
@@ -14,11 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 class DiskStore:
-    """One file for each frame, in a folder that is the job's own."""
+    """One file for each frame, in a folder of the run's own below `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        _fresh(folder)
+        self._run = RunFolder(folder)
+        self.folder = self._run.path
 
     def put(self, number: int, payload: bytes) -> None:
         try:
@@ -37,14 +39,14 @@ class DiskStore:
             self._path(number).unlink(missing_ok=True)
 
     def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._run.close()
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:012d}.arrow"
 
 
 class RocksStore:
-    """A RocksDB database in a folder that is the job's own. What it keeps is compressed already."""
+    """A RocksDB database in a folder of the run's own below `folder`. What it keeps is compressed already."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -53,8 +55,8 @@ class RocksStore:
             raise MissingExtraError(
                 "StateBackend.rocksdb needs the package rocksdict: pip install 'thalweg[rocksdb]'"
             ) from error
-        self.folder = folder
-        _fresh(folder)
+        self._run = RunFolder(folder)
+        self.folder = self._run.path
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         # Frames are large values that are written once and deleted whole: kept apart from the keys, they are never
@@ -63,9 +65,10 @@ class RocksStore:
         options.set_enable_blob_gc(True)
         options.set_max_open_files(256)
         try:
-            self._database = Rdict(str(folder), options)
+            self._database = Rdict(str(self.folder / "db"), options)
         except Exception as error:  # rocksdict raises bare exceptions
-            raise StateError(f"can't open RocksDB in {folder}: {error}") from error
+            self._run.close()
+            raise StateError(f"can't open RocksDB in {self.folder}: {error}") from error
         self._unlogged = WriteOptions()
         self._unlogged.disable_wal = True  # a run that ends leaves nothing: the durable state is elsewhere
 
@@ -90,7 +93,7 @@ class RocksStore:
 
     def close(self) -> None:
         self._database.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._run.close()
 
 
 class RedisStore:
@@ -162,12 +165,60 @@ class RedisStore:
         return f"{self._prefix}:{number}"
 
 
-def _fresh(folder: Path) -> None:
+class RunFolder:
+    """A new folder below one that runs of a job share; those that dead runs have left there are removed.
+
+    A run holds a lock in its folder for as long as it lives: so an instance that was fenced off, or another job of the
+    same name, keeps what is its own.
+    """
+
+    def __init__(self, shared: Path) -> None:
+        self._shared = shared
+        self.path = shared / uuid.uuid4().hex[:12]
+        try:
+            shared.mkdir(parents=True, exist_ok=True)
+            for left in shared.iterdir():
+                if left.is_dir() and _is_dead(left):
+                    shutil.rmtree(left, ignore_errors=True)
+            self.path.mkdir()
+            self._lock = (self.path / _LOCK).open("w")
+            _take(self._lock)
+        except OSError as error:
+            raise StateError(f"can't make a folder for state in {shared}: {error}") from error
+
+    def close(self) -> None:
+        """Removes it, and the shared one where no other run is there."""
+        self._lock.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):  # not empty: other runs are there
+            self._shared.rmdir()
+
+
+_LOCK = "lock"
+_STARTS_WITHIN = 60
+"""Seconds from a folder to the lock in it."""
+
+
+def _is_dead(folder: Path) -> bool:
+    """Whether no living run holds the lock of this folder."""
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise StateError(f"can't make the folder {folder} for state: {error}") from error
+        with (folder / _LOCK).open("r+") as lock:
+            return _take(lock)
+    except FileNotFoundError:  # or one that is just being made
+        return time.time() - folder.stat().st_mtime > _STARTS_WITHIN
+
+
+def _take(lock: IO[str]) -> bool:
+    """Locks a file until it is closed; false where another process, or another run of this one, has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows does not delete files that are open, so nothing needs to be held
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _key(number: int) -> bytes:
