@@ -138,8 +138,8 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
             close_idle_after: when all partitions are read to their end and quiet for this long, event time goes on with
                 the clock, which closes the last windows; None (default): they wait for events.
             start: where a partition without a committed position starts: "earliest" or "latest".
-            record_key: the column that the producer partitioned the topic by: needs several workers; refused for now.
-            partitioner: how it did: needs several workers; refused for now.
+            record_key: the column that the producer partitioned the topic by: not used yet, and refused.
+            partitioner: how it did: not used yet, and refused.
         """
         return DataStream(
             topic,
@@ -312,8 +312,8 @@ def source_node(
         raise ConfigurationError("a stream needs the name of a topic")
     if record_key is not None or partitioner is not None:
         raise ConfigurationError(
-            "record_key and partitioner say how rows are spread over workers; this version runs one worker, "
-            "which owns all partitions: leave them out"
+            "record_key and partitioner would save rows the way between workers; they are not used yet, and rows always "
+            "move to their key's worker: leave them out"
         )
     if start not in {"earliest", "latest"}:
         raise ConfigurationError(f"start is {start!r}; use 'earliest' or 'latest'")
