@@ -312,8 +312,8 @@ def source_node(
         raise ConfigurationError("a stream needs the name of a topic")
     if record_key is not None or partitioner is not None:
         raise ConfigurationError(
-            "record_key and partitioner would save rows the way between workers; they are not used yet, and rows always "
-            "move to their key's worker: leave them out"
+            "record_key and partitioner would save rows the way between workers; they are not used yet: rows always "
+            "move to their key's worker. Leave them out"
         )
     if start not in {"earliest", "latest"}:
         raise ConfigurationError(f"start is {start!r}; use 'earliest' or 'latest'")
