@@ -102,13 +102,13 @@ def raw_records(payloads: list[bytes]) -> RawRecords:
 
 
 def best(job: Callable[[], object], seconds: float) -> float:
-    """The shortest of the runs that fit into the time, at least three."""
+    """The CPU time of the shortest of the runs that fit into the time, at least three; other programs count less so."""
     times: list[float] = []
     stop = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < stop:
-        start = time.perf_counter()
+        start = time.thread_time()
         job()
-        times.append(time.perf_counter() - start)
+        times.append(time.thread_time() - start)
     return min(times)
 
 

@@ -14,6 +14,7 @@ from thalweg.formats.kernels.avro_values import is_text, read_decimal, read_leng
 from thalweg.formats.kernels.compile import entry, hot, inner
 from thalweg.formats.kernels.memory import (
     load_f32,
+    load_i64,
     load_u8,
     load_u32,
     load_u64,
@@ -97,6 +98,8 @@ CAPACITY = 9
 GROWS = 10
 """1: within a list, so that there may be more values than records."""
 COLUMN_FIELDS = 11
+_COLUMN_BYTES = 8 * COLUMN_FIELDS
+_STEP_BYTES = 8 * STEP_FIELDS
 
 # The state between calls.
 NEXT = 0
@@ -118,24 +121,36 @@ def _clear_bit(validity: int, index: int) -> None:
 
 
 @hot
-def _put_null(columns: Int64s, column: int) -> None:
-    at = columns[column, COUNT]
-    _clear_bit(columns[column, VALIDITY], at)
-    columns[column, NULL_COUNT] += 1
-    kind = columns[column, KIND]
+def _get(row: int, field: int) -> int:
+    """A field of a row of a table, by the row's address: arrays as arguments would be counted at each call."""
+    return load_i64(row + 8 * field)
+
+
+@hot
+def _set(row: int, field: int, value: int) -> None:
+    store_u64(row + 8 * field, value)
+
+
+@hot
+def _put_null(column: int) -> None:
+    """A null in a column, given by the address of its row."""
+    at = _get(column, COUNT)
+    _clear_bit(_get(column, VALIDITY), at)
+    _set(column, NULL_COUNT, _get(column, NULL_COUNT) + 1)
+    kind = _get(column, KIND)
     if kind == 2:
         # A view is followed even where it is null: it must not lead anywhere.
-        store_u64(columns[column, DATA] + 16 * at, 0)
-        store_u64(columns[column, DATA] + 16 * at + 8, 0)
+        store_u64(_get(column, DATA) + 16 * at, 0)
+        store_u64(_get(column, DATA) + 16 * at + 8, 0)
     elif kind == 3:
-        store_u64(columns[column, DATA] + 8 * (at + 1), columns[column, ITEMS])
-    columns[column, COUNT] = at + 1
+        store_u64(_get(column, DATA) + 8 * (at + 1), _get(column, ITEMS))
+    _set(column, COUNT, at + 1)
 
 
 @inner
-def _put_nulls(columns: Int64s, tables: Int64s, start: int, count: int) -> None:
+def _put_nulls(columns: int, tables: int, start: int, count: int) -> None:
     for index in range(start, start + count):
-        _put_null(columns, tables[index])
+        _put_null(columns + _COLUMN_BYTES * _get(tables, index))
 
 
 @inner
@@ -162,11 +177,11 @@ def _has_room(columns: Int64s, more: int) -> bool:
 
 
 @hot
-def _read_leaf(
-    p: int, end: int, step: int, program: Int64s, tables: Int64s, slot: int, side: int, used: int
-) -> tuple[int, int]:
-    """Reads one value into `slot` (0: nowhere): (address behind it or why not, bytes of the side buffer taken)."""
-    op = program[step, OP]
+def _read_leaf(p: int, end: int, op: int, step: int, tables: int, slot: int, side: int, used: int) -> tuple[int, int]:
+    """Reads one value into `slot` (0: nowhere): (address behind it or why not, bytes of the side buffer taken).
+
+    `step` and `tables` are addresses.
+    """
     if op in (TEXT, BYTES):
         p, length = read_length(p, end)
         if p < 0 or slot == 0:
@@ -198,22 +213,22 @@ def _read_leaf(
             store_u8(slot, byte)
         return p + 1, used
     if op == FIXED:
-        size = program[step, A]
+        size = _get(step, A)
         if end - p < size:
             return why.TRUNCATED, used
         if slot != 0:
             used = write_view(slot, p, size, end, side, used)
         return p + size, used
     if op == DECIMAL:
-        size = program[step, A]
+        size = _get(step, A)
         if size < 0:
             p, size = read_length(p, end)
             if p < 0:
                 return p, used
         elif end - p < size:
             return why.TRUNCATED, used
-        limit = program[step, B]
-        if slot != 0 and not read_decimal(p, size, slot, tables[limit], tables[limit + 1]):
+        limit = _get(step, B)
+        if slot != 0 and not read_decimal(p, size, slot, _get(tables, limit), _get(tables, limit + 1)):
             return why.OUT_OF_RANGE, used
         return p + size, used
     p, value = read_long(p, end)
@@ -222,20 +237,20 @@ def _read_leaf(
     if op == LONG:
         store_u64(slot, value)
     elif op in (INT, BOUNDED):
-        if value < program[step, A] or value > program[step, B]:
+        if value < _get(step, A) or value > _get(step, B):
             return why.OUT_OF_RANGE, used
         if op == INT:
             store_u32(slot, value)
         else:
-            scale = program[step, C]
+            scale = _get(step, C)
             store_u64(slot, value * scale if scale > 0 else value // -scale)
     elif op == ENUM:
-        if value < 0 or value >= program[step, B]:
+        if value < 0 or value >= _get(step, B):
             return why.BAD_SYMBOL, used
-        symbol = tables[program[step, A] + value]
+        symbol = _get(tables, _get(step, A) + value)
         if symbol < 0:
             return why.UNKNOWN_SYMBOL, used
-        move16(slot, program[step, C] + 16 * symbol)
+        move16(slot, _get(step, C) + 16 * symbol)
     elif op == LONG_TO_DOUBLE:
         store_f64(slot, np.float64(value))
     else:
@@ -274,14 +289,17 @@ def read_avro(
     Returns:
         How many records are done: fewer than there are where a buffer may not have room for the next one.
     """
-    steps = len(program)
+    steps = program.ctypes.data
+    behind = steps + len(program) * _STEP_BYTES
+    places = tables.ctypes.data
+    cells = columns.ctypes.data
     remaining = np.zeros(MAX_LEVELS, np.int64)
     grows = False
     for column in range(len(columns)):
         grows = grows or columns[column, GROWS] != 0
     for row in range(state[NEXT], len(addresses)):
         length = lengths[row] - header
-        if length < 0 or (length == 0 and steps > 0 and lengths[row] == 0):
+        if length < 0 or (length == 0 and behind > steps and lengths[row] == 0):
             failures[row, REASON] = why.NO_PAYLOAD if lengths[row] < 0 else why.TRUNCATED
             if lengths[row] == 0:
                 failures[row, REASON] = why.EMPTY
@@ -299,45 +317,48 @@ def read_avro(
         end = start + length
         resume = p
         resume_end = end
-        step = 0
-        while step < steps:
-            op = program[step, OP]
-            column = program[step, COLUMN]
+        step = steps
+        while step < behind:
+            op = _get(step, OP)
+            number = _get(step, COLUMN)
+            column = cells + _COLUMN_BYTES * number
             before = p
             if op <= LAST_LEAF:
-                null_branch = program[step, NULL_BRANCH]
+                null_branch = _get(step, NULL_BRANCH)
                 if null_branch >= 0:
                     p, branch = read_long(p, end)
                     if p >= 0 and (branch < 0 or branch > 1):
                         p = why.BAD_BRANCH
                     if p >= 0 and branch == null_branch:
-                        if column >= 0:
-                            _put_null(columns, column)
-                        step += 1
+                        if number >= 0:
+                            _put_null(column)
+                        step += _STEP_BYTES
                         continue
                 if p >= 0:
                     slot = 0
-                    if column >= 0:
-                        slot = columns[column, DATA] + columns[column, COUNT] * columns[column, SIZE]
-                        columns[column, COUNT] += 1
-                    p, used = _read_leaf(p, end, step, program, tables, slot, side, used)
-                step += 1
+                    if number >= 0:
+                        at = _get(column, COUNT)
+                        slot = _get(column, DATA) + at * _get(column, SIZE)
+                        _set(column, COUNT, at + 1)
+                    p, used = _read_leaf(p, end, op, step, places, slot, side, used)
+                if p >= 0:
+                    step += _STEP_BYTES
             elif op == STRUCT:
-                columns[column, COUNT] += 1
-                step += 1
+                _set(column, COUNT, _get(column, COUNT) + 1)
+                step += _STEP_BYTES
             elif op == NULLS:
-                _put_nulls(columns, tables, program[step, A], program[step, B])
-                step += 1
+                _put_nulls(cells, places, _get(step, A), _get(step, B))
+                step += _STEP_BYTES
             elif op == CHOICE:
                 p, branch = read_long(p, end)
-                if p >= 0 and (branch < 0 or branch >= program[step, B]):
+                if p >= 0 and (branch < 0 or branch >= _get(step, B)):
                     p = why.BAD_BRANCH
                 if p >= 0:
-                    entry_at = program[step, A] + branch * BRANCH_FIELDS
-                    _put_nulls(columns, tables, tables[entry_at + 1], tables[entry_at + 2])
-                    step = tables[entry_at]
+                    entry_at = _get(step, A) + branch * BRANCH_FIELDS
+                    _put_nulls(cells, places, _get(places, entry_at + 1), _get(places, entry_at + 2))
+                    step = steps + _STEP_BYTES * _get(places, entry_at)
             elif op == LIST:
-                null_branch = program[step, NULL_BRANCH]
+                null_branch = _get(step, NULL_BRANCH)
                 is_null = False
                 if null_branch >= 0:
                     p, branch = read_long(p, end)
@@ -345,14 +366,14 @@ def read_avro(
                         p = why.BAD_BRANCH
                     is_null = branch == null_branch
                 if is_null and p >= 0:
-                    if column >= 0:
-                        _put_null(columns, column)
-                    step = program[step, B]
+                    if number >= 0:
+                        _put_null(column)
+                    step = steps + _STEP_BYTES * _get(step, B)
                 else:
-                    remaining[program[step, A]] = 0
-                    step += 1
+                    remaining[_get(step, A)] = 0
+                    step += _STEP_BYTES
             elif op == ITEM:
-                level = program[step, A]
+                level = _get(step, A)
                 is_end = False
                 if remaining[level] == 0:
                     p, count = read_long(p, end)
@@ -364,33 +385,33 @@ def read_avro(
                     is_end = count == 0
                     remaining[level] = count
                 if p >= 0 and is_end:
-                    if column >= 0:
-                        at = columns[column, COUNT]
-                        store_u64(columns[column, DATA] + 8 * (at + 1), columns[column, ITEMS])
-                        columns[column, COUNT] = at + 1
-                    step = program[step, B]
+                    if number >= 0:
+                        at = _get(column, COUNT)
+                        store_u64(_get(column, DATA) + 8 * (at + 1), _get(column, ITEMS))
+                        _set(column, COUNT, at + 1)
+                    step = steps + _STEP_BYTES * _get(step, B)
                 elif p >= 0:
                     remaining[level] -= 1
-                    if column >= 0:
-                        columns[column, ITEMS] += 1
-                    step += 1
+                    if number >= 0:
+                        _set(column, ITEMS, _get(column, ITEMS) + 1)
+                    step += _STEP_BYTES
             elif op == JUMP:
-                step = program[step, A]
+                step = steps + _STEP_BYTES * _get(step, A)
             elif op == DEFAULT:
                 resume = p
                 resume_end = end
-                p = program[step, A]
-                end = p + program[step, B]
-                step += 1
+                p = _get(step, A)
+                end = p + _get(step, B)
+                step += _STEP_BYTES
             elif op == DEFAULT_END:
                 p = resume
                 end = resume_end
-                step += 1
+                step += _STEP_BYTES
             else:
-                p = program[step, A]
+                p = _get(step, A)
             if p < 0:
                 failures[row, REASON] = p
-                failures[row, STEP] = min(step, steps - 1) if op > LAST_LEAF else step - 1
+                failures[row, STEP] = (step - steps) // _STEP_BYTES
                 failures[row, PLACE] = before - start
                 break
         if p >= 0 and p != end:
