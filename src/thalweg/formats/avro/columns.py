@@ -12,6 +12,7 @@ import pyarrow as pa
 from thalweg.formats.avro.program import SymbolViews
 from thalweg.formats.avro.schema import Fixed
 from thalweg.formats.avro.targets import Storage, Target
+from thalweg.formats.kernels import avro_columns as table
 from thalweg.formats.kernels import read_avro as kernel
 from thalweg.records import Int64s
 
@@ -29,7 +30,7 @@ class Buffers:
 
     def __init__(self, top: Target, rows: int, side: int) -> None:
         self._targets = list(top.walk())[1:]
-        self.table = np.zeros((len(self._targets), kernel.COLUMN_FIELDS), np.int64)
+        self.table = np.zeros((len(self._targets), table.COLUMN_FIELDS), np.int64)
         self._data: list[npt.NDArray[np.uint8]] = []
         self._validity: list[npt.NDArray[np.uint8]] = []
         for target in self._targets:
@@ -37,7 +38,7 @@ class Buffers:
             self._validity.append(np.full((rows + 7) // 8 + 1, 255, np.uint8))
             if target.storage is Storage.LIST:
                 self._data[-1][:8] = 0
-            self.table[target.index, kernel.GROWS] = target.in_list
+            self.table[target.index, table.GROWS] = target.in_list
             self._enter(target, rows)
         self.side = np.empty(side + _SLACK, np.uint8)
 
@@ -47,9 +48,9 @@ class Buffers:
 
     def _enter(self, target: Target, capacity: int) -> None:
         row = self.table[target.index]
-        row[[kernel.KIND, kernel.SIZE, kernel.CAPACITY]] = target.storage, target.size, capacity
-        row[kernel.DATA] = self._data[target.index].ctypes.data
-        row[kernel.VALIDITY] = self._validity[target.index].ctypes.data
+        row[[table.KIND, table.SIZE, table.CAPACITY]] = target.storage, target.size, capacity
+        row[table.DATA] = self._data[target.index].ctypes.data
+        row[table.VALIDITY] = self._validity[target.index].ctypes.data
 
     def grow(self, room: int, used: int) -> None:
         """Makes room for a record that may bring so many values and so many bytes of text."""
@@ -59,8 +60,8 @@ class Buffers:
             self.side = larger
         for target in self._targets:
             row = self.table[target.index]
-            if row[kernel.GROWS] and row[kernel.COUNT] + room > row[kernel.CAPACITY]:
-                self._grow(target, int(2 * row[kernel.CAPACITY]) + room)
+            if row[table.GROWS] and row[table.COUNT] + room > row[table.CAPACITY]:
+                self._grow(target, int(2 * row[table.CAPACITY]) + room)
 
     def _grow(self, target: Target, capacity: int) -> None:
         data, validity = self._data[target.index], self._validity[target.index]
@@ -75,15 +76,15 @@ class Buffers:
         """The finished column of a top-level target."""
         # Text of a few bytes leaves nearly all of the buffer empty: do not let the column hold on to that.
         side = self.side[:used].copy() if 2 * used < len(self.side) else self.side[:used]
-        made = pl.Series(target.name, self._array(target, int(self.table[target.index, kernel.COUNT]), side, symbols))
+        made = pl.Series(target.name, self._array(target, int(self.table[target.index, table.COUNT]), side, symbols))
         return made if made.dtype == target.dtype else made.cast(target.dtype)
 
     def _array(self, target: Target, length: int, side: Any, symbols: dict[int, SymbolViews]) -> Any:
         row = self.table[target.index]
         data = self._data[target.index]
-        validity = pa.py_buffer(self._validity[target.index]) if row[kernel.NULL_COUNT] else None
+        validity = pa.py_buffer(self._validity[target.index]) if row[table.NULL_COUNT] else None
         if target.storage is Storage.LIST:
-            items = int(row[kernel.ITEMS])
+            items = int(row[table.ITEMS])
             child = self._array(target.children[0], items, side, symbols)
             kind = pa.large_list(child.type)
             return pa.Array.from_buffers(kind, length, [validity, pa.py_buffer(data)], children=[child])

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from thalweg.formats.avro.defaults import encode_default
+from thalweg.formats.avro.leaves import SKIPPED, LeafStep, describe, primitive_step, smallest
 from thalweg.formats.avro.resolution import choose, fits, names_match, writers_field
 from thalweg.formats.avro.schema import (
     Array,
@@ -29,13 +30,6 @@ from thalweg.formats.avro.types import is_null
 from thalweg.formats.kernels import avro_values as why
 from thalweg.formats.kernels import read_avro as kernel
 from thalweg.records import Int64s
-
-_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
-_MILLISECONDS = (_FIRST_DAY * 86_400_000, (_LAST_DAY + 1) * 86_400_000 - 1)
-_PER_MILLISECOND = {"ms": 1, "us": 1_000, "ns": 1_000_000}
-_DAY_MS = 86_400_000
-_NANOSECONDS = 1_000_000
-"""In a millisecond."""
 
 
 class NeedsGeneralReader(Exception):
@@ -306,9 +300,9 @@ class _Compiler:
         elif isinstance(writer, Enumeration):
             self._step(kernel.LONG, path, null=null)
         elif isinstance(writer, Primitive) and writer.kind != "null":
-            self._step(_SKIPPED[writer.kind], path, null=null)
+            self._step(SKIPPED[writer.kind], path, null=null)
 
-    def _leaf(self, writer: AvroType, target: Target, path: str) -> tuple[int, int, int, int]:
+    def _leaf(self, writer: AvroType, target: Target, path: str) -> LeafStep:
         reader = target.node
         if isinstance(reader, Enumeration) and isinstance(writer, Enumeration) and names_match(writer, reader):
             return self._enumeration(writer, reader, target)
@@ -322,92 +316,14 @@ class _Compiler:
             return kernel.FIXED, writer.size, 0, 0
         assert isinstance(writer, Primitive)
         assert isinstance(reader, Primitive)
-        return _primitive(writer, reader, target.dtype)
+        return primitive_step(writer, reader, target.dtype)
 
-    def _enumeration(self, writer: Enumeration, reader: Enumeration, target: Target) -> tuple[int, int, int, int]:
+    def _enumeration(self, writer: Enumeration, reader: Enumeration, target: Target) -> LeafStep:
         views = self._symbols.setdefault(target.index, SymbolViews(reader.symbols))
         other = -1 if reader.default is None else reader.symbols.index(reader.default)
         numbers = {symbol: number for number, symbol in enumerate(reader.symbols)}
         start = self._table([numbers.get(symbol, other) for symbol in writer.symbols])
         return kernel.ENUM, start, len(writer.symbols), views.views.ctypes.data
-
-
-_SKIPPED = {
-    "boolean": kernel.BOOLEAN,
-    "int": kernel.LONG,
-    "long": kernel.LONG,
-    "float": kernel.FLOAT,
-    "double": kernel.DOUBLE,
-    "bytes": kernel.BYTES,
-    "string": kernel.BYTES,
-}
-_COPIED = {
-    "boolean": kernel.BOOLEAN,
-    "float": kernel.FLOAT,
-    "double": kernel.DOUBLE,
-    "bytes": kernel.BYTES,
-    "string": kernel.TEXT,
-}
-
-
-def _primitive(writer: Primitive, reader: Primitive, dtype: pl.DataType) -> tuple[int, int, int, int]:
-    if reader.kind in ("int", "long"):
-        return _integer(writer, reader, dtype)
-    if reader.kind == "float" and writer.kind in ("int", "long"):
-        return kernel.LONG_TO_FLOAT, 0, 0, 0
-    if reader.kind == "double" and writer.kind in ("int", "long"):
-        return kernel.LONG_TO_DOUBLE, 0, 0, 0
-    if reader.kind == "double" and writer.kind == "float":
-        return kernel.FLOAT_TO_DOUBLE, 0, 0, 0
-    return _COPIED[reader.kind], 0, 0, 0
-
-
-def _integer(writer: Primitive, reader: Primitive, dtype: pl.DataType) -> tuple[int, int, int, int]:
-    """How an integer is read, with the bounds of what its column can show: years 1 to 9999, one day …
-
-    A time that was written in another unit is converted.
-    """
-    if isinstance(dtype, pl.Int32):
-        return kernel.INT, -(2**31), 2**31 - 1, 0
-    if isinstance(dtype, pl.Date):
-        return kernel.INT, _FIRST_DAY, _LAST_DAY, 0
-    if not isinstance(dtype, pl.Datetime | pl.Time):
-        return kernel.LONG, 0, 0, 0
-    written = _per_millisecond(writer) or _per_millisecond(reader)
-    if isinstance(dtype, pl.Time):
-        return kernel.BOUNDED, 0, _DAY_MS * written - 1, _NANOSECONDS // written
-    first, last = _MILLISECONDS[0] * written, (_MILLISECONDS[1] + 1) * written - 1
-    read = _PER_MILLISECOND[dtype.time_unit]
-    # A column of nanoseconds holds fewer years.
-    most = (2**63 - 1) // max(1, read // written)
-    scale = read // written if read >= written else -(written // read)
-    return kernel.BOUNDED, max(first, -most), min(last, most), scale
-
-
-def _per_millisecond(node: Primitive) -> int:
-    """Units of a time in a millisecond; 0 where it is no time."""
-    unit = "" if node.logical is None else node.logical.name.rpartition("-")[2]
-    return {"millis": 1, "micros": 1_000, "nanos": _NANOSECONDS}.get(unit, 0)
-
-
-def smallest(node: AvroType) -> int:
-    """The fewest bytes that a value may take (a lower bound; a record within itself counts as none)."""
-    if isinstance(node, Primitive):
-        return {"null": 0, "float": 4, "double": 8}.get(node.kind, 1)
-    if isinstance(node, Fixed):
-        return node.size
-    if isinstance(node, Record):
-        return sum(smallest(each.type) for each in node.fields)
-    return 0 if isinstance(node, Reference) else 1
-
-
-def describe(node: AvroType) -> str:
-    """A type in a message."""
-    logical = getattr(node, "logical", None)
-    name = label(node) if isinstance(node, Primitive | Array | Map | Union) else f"{type(node).__name__} {node.name}"
-    if logical is None:
-        return name
-    return f"{name} ({logical.name}{f' {logical.precision}, {logical.scale}' if logical.precision else ''})"
 
 
 def _signed(word: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from thalweg.errors import ConfigurationError
-from thalweg.formats.avro.program import describe
+from thalweg.formats.avro.leaves import describe
 from thalweg.formats.avro.schema import (
     Array,
     AvroType,

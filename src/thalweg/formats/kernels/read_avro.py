@@ -10,11 +10,26 @@ import numpy as np
 import numpy.typing as npt
 
 from thalweg.formats.kernels import avro_values as why
+from thalweg.formats.kernels.avro_columns import (
+    COLUMN_BYTES,
+    COUNT,
+    DATA,
+    GROWS,
+    ITEMS,
+    SAVED,
+    SAVED_ITEMS,
+    SIZE,
+    get,
+    has_room,
+    put,
+    put_null,
+    put_nulls,
+    roll_back,
+)
 from thalweg.formats.kernels.avro_values import is_text, read_decimal, read_length, read_long
-from thalweg.formats.kernels.compile import entry, hot, inner
+from thalweg.formats.kernels.compile import entry, hot
 from thalweg.formats.kernels.memory import (
     load_f32,
-    load_i64,
     load_u8,
     load_u32,
     load_u64,
@@ -77,29 +92,12 @@ DEFAULT_END = 21
 FAIL = 22
 """A: why."""
 
+_STEP_BYTES = 8 * STEP_FIELDS
+
 BRANCH_FIELDS = 3
 """The branch's first step, where the columns are that it leaves null, and how many."""
 MAX_LEVELS = 32
 """Lists within lists."""
-
-# Columns of the column table.
-KIND = 0
-"""0 nothing, 1 fixed, 2 view, 3 list."""
-DATA = 1
-SIZE = 2
-VALIDITY = 3
-COUNT = 4
-"""How many values there are."""
-SAVED = 5
-NULL_COUNT = 6
-ITEMS = 7
-SAVED_ITEMS = 8
-CAPACITY = 9
-GROWS = 10
-"""1: within a list, so that there may be more values than records."""
-COLUMN_FIELDS = 11
-_COLUMN_BYTES = 8 * COLUMN_FIELDS
-_STEP_BYTES = 8 * STEP_FIELDS
 
 # The state between calls.
 NEXT = 0
@@ -112,68 +110,6 @@ REASON = 0
 STEP = 1
 PLACE = 2
 FAILURE_FIELDS = 3
-
-
-@hot
-def _clear_bit(validity: int, index: int) -> None:
-    byte = validity + (index >> 3)
-    store_u8(byte, load_u8(byte) & ~(1 << (index & 7)))
-
-
-@hot
-def _get(row: int, field: int) -> int:
-    """A field of a row of a table, by the row's address: arrays as arguments would be counted at each call."""
-    return load_i64(row + 8 * field)
-
-
-@hot
-def _set(row: int, field: int, value: int) -> None:
-    store_u64(row + 8 * field, value)
-
-
-@hot
-def _put_null(column: int) -> None:
-    """A null in a column, given by the address of its row."""
-    at = _get(column, COUNT)
-    _clear_bit(_get(column, VALIDITY), at)
-    _set(column, NULL_COUNT, _get(column, NULL_COUNT) + 1)
-    kind = _get(column, KIND)
-    if kind == 2:
-        # A view is followed even where it is null: it must not lead anywhere.
-        store_u64(_get(column, DATA) + 16 * at, 0)
-        store_u64(_get(column, DATA) + 16 * at + 8, 0)
-    elif kind == 3:
-        store_u64(_get(column, DATA) + 8 * (at + 1), _get(column, ITEMS))
-    _set(column, COUNT, at + 1)
-
-
-@inner
-def _put_nulls(columns: int, tables: int, start: int, count: int) -> None:
-    for index in range(start, start + count):
-        _put_null(columns + _COLUMN_BYTES * _get(tables, index))
-
-
-@inner
-def _roll_back(columns: Int64s) -> None:
-    """Forgets what the last record has written."""
-    for column in range(len(columns)):
-        validity = columns[column, VALIDITY]
-        for at in range(columns[column, SAVED], columns[column, COUNT]):
-            byte = validity + (at >> 3)
-            bit = 1 << (at & 7)
-            if load_u8(byte) & bit == 0:
-                columns[column, NULL_COUNT] -= 1
-                store_u8(byte, load_u8(byte) | bit)
-        columns[column, COUNT] = columns[column, SAVED]
-        columns[column, ITEMS] = columns[column, SAVED_ITEMS]
-
-
-@inner
-def _has_room(columns: Int64s, more: int) -> bool:
-    for column in range(len(columns)):
-        if columns[column, GROWS] != 0 and columns[column, COUNT] + more > columns[column, CAPACITY]:
-            return False
-    return True
 
 
 @hot
@@ -213,22 +149,22 @@ def _read_leaf(p: int, end: int, op: int, step: int, tables: int, slot: int, sid
             store_u8(slot, byte)
         return p + 1, used
     if op == FIXED:
-        size = _get(step, A)
+        size = get(step, A)
         if end - p < size:
             return why.TRUNCATED, used
         if slot != 0:
             used = write_view(slot, p, size, end, side, used)
         return p + size, used
     if op == DECIMAL:
-        size = _get(step, A)
+        size = get(step, A)
         if size < 0:
             p, size = read_length(p, end)
             if p < 0:
                 return p, used
         elif end - p < size:
             return why.TRUNCATED, used
-        limit = _get(step, B)
-        if slot != 0 and not read_decimal(p, size, slot, _get(tables, limit), _get(tables, limit + 1)):
+        limit = get(step, B)
+        if slot != 0 and not read_decimal(p, size, slot, get(tables, limit), get(tables, limit + 1)):
             return why.OUT_OF_RANGE, used
         return p + size, used
     p, value = read_long(p, end)
@@ -237,20 +173,20 @@ def _read_leaf(p: int, end: int, op: int, step: int, tables: int, slot: int, sid
     if op == LONG:
         store_u64(slot, value)
     elif op in (INT, BOUNDED):
-        if value < _get(step, A) or value > _get(step, B):
+        if value < get(step, A) or value > get(step, B):
             return why.OUT_OF_RANGE, used
         if op == INT:
             store_u32(slot, value)
         else:
-            scale = _get(step, C)
+            scale = get(step, C)
             store_u64(slot, value * scale if scale > 0 else value // -scale)
     elif op == ENUM:
-        if value < 0 or value >= _get(step, B):
+        if value < 0 or value >= get(step, B):
             return why.BAD_SYMBOL, used
-        symbol = _get(tables, _get(step, A) + value)
+        symbol = get(tables, get(step, A) + value)
         if symbol < 0:
             return why.UNKNOWN_SYMBOL, used
-        move16(slot, _get(step, C) + 16 * symbol)
+        move16(slot, get(step, C) + 16 * symbol)
     elif op == LONG_TO_DOUBLE:
         store_f64(slot, np.float64(value))
     else:
@@ -306,7 +242,7 @@ def read_avro(
             continue
         room = length + default_bytes * (length + 1)
         used = state[USED]
-        if used + room > side_size or (grows and not _has_room(columns, room)):
+        if used + room > side_size or (grows and not has_room(columns, room)):
             state[NEXT] = row
             return row
         for column in range(len(columns)):
@@ -319,46 +255,46 @@ def read_avro(
         resume_end = end
         step = steps
         while step < behind:
-            op = _get(step, OP)
-            number = _get(step, COLUMN)
-            column = cells + _COLUMN_BYTES * number
+            op = get(step, OP)
+            number = get(step, COLUMN)
+            column = cells + COLUMN_BYTES * number
             before = p
             if op <= LAST_LEAF:
-                null_branch = _get(step, NULL_BRANCH)
+                null_branch = get(step, NULL_BRANCH)
                 if null_branch >= 0:
                     p, branch = read_long(p, end)
                     if p >= 0 and (branch < 0 or branch > 1):
                         p = why.BAD_BRANCH
                     if p >= 0 and branch == null_branch:
                         if number >= 0:
-                            _put_null(column)
+                            put_null(column)
                         step += _STEP_BYTES
                         continue
                 if p >= 0:
                     slot = 0
                     if number >= 0:
-                        at = _get(column, COUNT)
-                        slot = _get(column, DATA) + at * _get(column, SIZE)
-                        _set(column, COUNT, at + 1)
+                        at = get(column, COUNT)
+                        slot = get(column, DATA) + at * get(column, SIZE)
+                        put(column, COUNT, at + 1)
                     p, used = _read_leaf(p, end, op, step, places, slot, side, used)
                 if p >= 0:
                     step += _STEP_BYTES
             elif op == STRUCT:
-                _set(column, COUNT, _get(column, COUNT) + 1)
+                put(column, COUNT, get(column, COUNT) + 1)
                 step += _STEP_BYTES
             elif op == NULLS:
-                _put_nulls(cells, places, _get(step, A), _get(step, B))
+                put_nulls(cells, places, get(step, A), get(step, B))
                 step += _STEP_BYTES
             elif op == CHOICE:
                 p, branch = read_long(p, end)
-                if p >= 0 and (branch < 0 or branch >= _get(step, B)):
+                if p >= 0 and (branch < 0 or branch >= get(step, B)):
                     p = why.BAD_BRANCH
                 if p >= 0:
-                    entry_at = _get(step, A) + branch * BRANCH_FIELDS
-                    _put_nulls(cells, places, _get(places, entry_at + 1), _get(places, entry_at + 2))
-                    step = steps + _STEP_BYTES * _get(places, entry_at)
+                    entry_at = get(step, A) + branch * BRANCH_FIELDS
+                    put_nulls(cells, places, get(places, entry_at + 1), get(places, entry_at + 2))
+                    step = steps + _STEP_BYTES * get(places, entry_at)
             elif op == LIST:
-                null_branch = _get(step, NULL_BRANCH)
+                null_branch = get(step, NULL_BRANCH)
                 is_null = False
                 if null_branch >= 0:
                     p, branch = read_long(p, end)
@@ -367,13 +303,13 @@ def read_avro(
                     is_null = branch == null_branch
                 if is_null and p >= 0:
                     if number >= 0:
-                        _put_null(column)
-                    step = steps + _STEP_BYTES * _get(step, B)
+                        put_null(column)
+                    step = steps + _STEP_BYTES * get(step, B)
                 else:
-                    remaining[_get(step, A)] = 0
+                    remaining[get(step, A)] = 0
                     step += _STEP_BYTES
             elif op == ITEM:
-                level = _get(step, A)
+                level = get(step, A)
                 is_end = False
                 if remaining[level] == 0:
                     p, count = read_long(p, end)
@@ -386,29 +322,29 @@ def read_avro(
                     remaining[level] = count
                 if p >= 0 and is_end:
                     if number >= 0:
-                        at = _get(column, COUNT)
-                        store_u64(_get(column, DATA) + 8 * (at + 1), _get(column, ITEMS))
-                        _set(column, COUNT, at + 1)
-                    step = steps + _STEP_BYTES * _get(step, B)
+                        at = get(column, COUNT)
+                        store_u64(get(column, DATA) + 8 * (at + 1), get(column, ITEMS))
+                        put(column, COUNT, at + 1)
+                    step = steps + _STEP_BYTES * get(step, B)
                 elif p >= 0:
                     remaining[level] -= 1
                     if number >= 0:
-                        _set(column, ITEMS, _get(column, ITEMS) + 1)
+                        put(column, ITEMS, get(column, ITEMS) + 1)
                     step += _STEP_BYTES
             elif op == JUMP:
-                step = steps + _STEP_BYTES * _get(step, A)
+                step = steps + _STEP_BYTES * get(step, A)
             elif op == DEFAULT:
                 resume = p
                 resume_end = end
-                p = _get(step, A)
-                end = p + _get(step, B)
+                p = get(step, A)
+                end = p + get(step, B)
                 step += _STEP_BYTES
             elif op == DEFAULT_END:
                 p = resume
                 end = resume_end
                 step += _STEP_BYTES
             else:
-                p = _get(step, A)
+                p = get(step, A)
             if p < 0:
                 failures[row, REASON] = p
                 failures[row, STEP] = (step - steps) // _STEP_BYTES
@@ -418,7 +354,7 @@ def read_avro(
             failures[row, REASON] = why.TRAILING
             failures[row, PLACE] = p - start
         if failures[row, REASON] != 0:
-            _roll_back(columns)
+            roll_back(columns)
         else:
             state[USED] = used
     state[NEXT] = len(addresses)
