@@ -7,12 +7,13 @@
 #   make bench-kafka [ARGS="--quick"]  Kafka clients against confluent_kafka and Java's perf test
 #   make bench-cep [ARGS="--quick"]    patterns, against Flink CEP's Java job on the same events
 #   make bench-rules                   1,000 rules over 100,000 events, a state machine, a correlation
+#   make bench-nexmark [ARGS="--events 500000"]  Nexmark q0 to q8 from Kafka, against Flink SQL
 #   make bench-state [ARGS="--quick"]  what state costs: per event, in checkpoints, at a restart
 PYTHON ?= python3
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo test test-all check format bench bench-kafka bench-cep bench-rules bench-state clean
+.PHONY: help setup demo test test-all check format bench bench-kafka bench-cep bench-rules bench-nexmark bench-state clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -48,6 +49,9 @@ bench-cep: setup
 
 bench-rules: setup
 	@$(RUN) -m benchmarks.rules $(ARGS)
+
+bench-nexmark: setup
+	@$(RUN) -m benchmarks.nexmark.run $(ARGS)
 
 bench-state: setup
 	@$(RUN) benchmarks/state.py $(ARGS)

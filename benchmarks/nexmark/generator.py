@@ -201,9 +201,9 @@ def load(brokers: str, prefix: str, events: int, seed: int = 7, *, partitions: i
 
     keys = {"person": "id", "auction": "id", "bid": "auction"}
     counts = dict.fromkeys(keys, 0)
-    with KafkaAdmin(brokers) as admin:
-        for name in keys:
-            admin.create_topic(f"{prefix}{name}", partitions=partitions, config={"retention.ms": "-1"})
+    admin = KafkaAdmin(brokers)
+    for name in keys:
+        admin.create_topic(f"{prefix}{name}", partitions=partitions, config={"retention.ms": "-1"})
     with KafkaProducer(brokers, linger_ms=5) as producer:
         for chunk in chunks(events, seed):
             for name, frame in chunk.items():

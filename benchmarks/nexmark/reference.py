@@ -99,9 +99,14 @@ REFERENCE = {
 
 def answer(query: str, person: pl.DataFrame, auction: pl.DataFrame, bid: pl.DataFrame) -> pl.DataFrame:
     """What DuckDB makes of a query over whole tables."""
+    return run_sql(REFERENCE[query], {"person": person, "auction": auction, "bid": bid})
+
+
+def run_sql(sql: str, tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """What DuckDB makes of a statement."""
     import duckdb
 
     with duckdb.connect() as connection:
-        for name, frame in (("person", person), ("auction", auction), ("bid", bid)):
+        for name, frame in tables.items():
             connection.register(name, frame.to_arrow())
-        return pl.DataFrame(connection.query(REFERENCE[query]).to_arrow_table())
+        return pl.DataFrame(connection.query(sql).to_arrow_table())

@@ -59,7 +59,7 @@ class TableMaking:
         >>> driver = TestDriver(prices.changes)
         >>> driver.send([{"item": "tea", "price": 5, "t": 0}, {"item": "tea", "price": 6, "t": 1}])
         >>> driver.output().select("price", "__op").rows()
-        [(6, 'insert')]
+        [(5, 'insert'), (6, 'update')]
         """
         stream = cast("DataStream", self)
         if not stream.key_columns:

@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 
 from thalweg.streams.batch import CHANGE, RESERVED, TIMESTAMP, WATERMARK, Batch, Watermark
-from thalweg.streams.engine.changing_filter import told
-from thalweg.streams.engine.changing_rows import DELETE, INSERT, Changing, ChangingRows
+from thalweg.streams.engine.changing_rows import DELETE, INSERT, UPDATE, Changing, ChangingRows
 from thalweg.streams.engine.join_base import TimedOperator
 from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.state.keyed_rows import warm_up
+
+_THERE = "__there"
 
 
 class Table(TimedOperator):
@@ -46,11 +47,21 @@ class Table(TimedOperator):
         change = pl.col(CHANGE) if CHANGE in frame.columns else pl.lit(INSERT)
         if self.deleted is not None:
             change = pl.when(self.deleted.fill_null(False)).then(pl.lit(DELETE)).otherwise(change)
-        changes = self.rows.changes(frame.with_columns(change.alias(CHANGE)), refresh=self.ttl is not None)
-        self.rows.apply(changes)
-        found = told(self.rows, changes)
-        if found.height:
-            yield self.result(found)
+        frame = frame.with_columns(change.alias(CHANGE))
+        told = self._told(frame)
+        self.rows.apply(self.rows.changes(frame, refresh=self.ttl is not None))
+        if told.height:
+            yield self.result(told)
+
+    def _told(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Every change, as what it is after those before it: who joins the table sees each version."""
+        assert self.rows.rows.identities is not None
+        held = self.rows.rows.identities.search(self.rows.rows.identify(frame), most=1)[1] > 0
+        before = (pl.col(CHANGE) != DELETE).shift(1).over(self.keys)
+        frame = frame.with_columns(before.fill_null(pl.Series(held)).alias(_THERE))
+        op = pl.when(pl.col(CHANGE) == DELETE).then(pl.lit(DELETE)).when(_THERE).then(pl.lit(UPDATE))
+        told = frame.with_columns(op.otherwise(pl.lit(INSERT)).alias(CHANGE))
+        return told.filter(pl.col(_THERE) | (pl.col(CHANGE) != DELETE)).drop(_THERE)
 
     def on_watermark(self, watermark: Watermark) -> Iterator[Batch]:
         if self.advance(watermark) and self.ttl is not None:
