@@ -137,14 +137,20 @@ class AlignedWindowOperator(WindowOperator):
     def _members(self, log: FrameLog, ends: Sequence[int]) -> list[pl.DataFrame]:
         """The partial rows of each window, with its end as a column."""
         members = []
-        for end in ends:
-            label = pl.lit(end, dtype=pl.Int64).alias(WINDOW_END)
-            for pane in log.panes():
-                if self.window.holds(pane, end):
-                    for rows in log.frames(pane):
-                        counted = rows.filter(pl.col(FIRST) <= end).drop(FIRST) if self._overlapping else rows
-                        members.append(counted.with_columns(label))
+        for pane in log.panes():
+            mine = [end for end in ends if self.window.holds(pane, end)]
+            if mine:
+                labels = pl.DataFrame({WINDOW_END: mine}, schema={WINDOW_END: pl.Int64})
+                members += [self._labelled(rows, labels) for rows in log.frames(pane)]
         return members
+
+    def _labelled(self, rows: pl.DataFrame, ends: pl.DataFrame) -> pl.DataFrame:
+        """Partial rows once for each window that they count in."""
+        if ends.height == 1:
+            labelled = rows.with_columns(pl.lit(ends.item(), dtype=pl.Int64).alias(WINDOW_END))
+        else:
+            labelled = rows.join(ends, how="cross")
+        return labelled.filter(pl.col(FIRST) <= pl.col(WINDOW_END)).drop(FIRST) if self._overlapping else labelled
 
     def _drop(self, closed: int) -> None:
         for log in self.logs:
