@@ -240,7 +240,7 @@ class PatternEngine:
 
     def restore(self, frames: Sequence[pl.DataFrame]) -> None:
         """Takes back what `changes` gave, oldest first: of each key the newest frame counts."""
-        restored = saved.read(frames, self.patterns, self.store, self.keys)
+        restored = saved.read(frames, self.patterns, self.store, self.keys) if frames else None
         if restored is None:
             return
         codes = self.codes.of(restored.rows)
