@@ -56,6 +56,8 @@ class RegistryAccess:
     retries: int = 3
 
     def __post_init__(self) -> None:
+        if any("@" in url for url in self.urls):  # it would stand in logs and errors
+            raise ConfigurationError("schema registry: give user and password by basic_auth, not in the address")
         if not self.urls or not all(url.startswith(("http://", "https://")) for url in self.urls):
             raise ConfigurationError(f"schema registry {', '.join(self.urls)!r}: write http://host:8081")
         if self.basic_auth is not None and self.bearer_token is not None:

@@ -1,0 +1,81 @@
+"""A gate before an HTTP server: TLS, and who may pass."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+
+class Gate:
+    """Hands requests on to `target` where the `Authorization` header is the wanted one; answers 401 otherwise.
+
+    Args:
+        target: base address of the server behind.
+        authorization: the header's value, such as "Bearer secret".
+        folder: where to; then the gate speaks TLS with a certificate of its own, `ca`.
+    """
+
+    def __init__(self, target: str, authorization: str, folder: Path | None = None) -> None:
+        self.ca = None if folder is None else folder / "ca.pem"
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(target, authorization))
+        if folder is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*_certificate(folder))
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        scheme = "http" if self.ca is None else "https"
+        return f"{scheme}://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Gate:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    certificate, key = folder / "ca.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    return certificate, key
+
+
+def _handler(target: str, authorization: str) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def _serve(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.headers.get("Authorization") != authorization:
+                self._answer(401, b'{"error_code": 40101, "message": "Unauthorized"}')
+                return
+            headers = {"Content-Type": self.headers.get("Content-Type") or "application/json"}
+            answer = httpx.request(self.command, target + self.path, content=body, headers=headers)
+            self._answer(answer.status_code, answer.content)
+
+        do_GET = do_POST = do_PUT = do_DELETE = _serve
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: requests are no news."""
+
+    return Handler
