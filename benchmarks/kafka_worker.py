@@ -136,6 +136,8 @@ def consume(task: Task) -> dict[str, float]:
     if seen != task.records:
         raise RuntimeError(f"{seen} records came, {task.records} are there")
     timed = seen - first
+    if not timed:
+        raise RuntimeError(f"all {seen} records came in one batch: too few to time")
     return {"rate": timed / seconds, "cpu_us": cpu / timed * 1e6, "bytes": size}
 
 

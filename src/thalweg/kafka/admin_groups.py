@@ -6,10 +6,13 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import ConfigurationError, ConnectorError
 from thalweg.kafka.admin_topics import TopicAdmin, retriable
+
+if TYPE_CHECKING:
+    from thalweg.kafka.columnar import ColumnarConsumer
 
 TopicPartition = tuple[str, int]
 _OFFSETS_TOPIC = "__consumer_offsets"
@@ -77,8 +80,7 @@ class GroupAdmin(TopicAdmin):
 
     def describe_group(self, group: str) -> GroupDescription:
         """A group's state and members; one that does not exist is "DEAD" and has none."""
-        if not self._has_coordinators():
-            return GroupDescription(group, "DEAD", "", -1, ())
+        self._settle(group)
         asked = self._call(lambda: self._client.describe_consumer_groups([group], request_timeout=self.timeout))
         found = self._result(asked[group], f"consumer group {group!r}")
         members = tuple(
@@ -96,14 +98,11 @@ class GroupAdmin(TopicAdmin):
 
     def group_offsets(self, group: str) -> dict[TopicPartition, int]:
         """What a group has committed."""
-        from confluent_kafka import ConsumerGroupTopicPartitions
-
-        if not self._has_coordinators():
-            return {}
-        wanted = [ConsumerGroupTopicPartitions(group)]
-        asked = self._call(lambda: self._client.list_consumer_group_offsets(wanted, request_timeout=self.timeout))
-        found = self._result(asked[group], f"the offsets of group {group!r}")
-        return {(tp.topic, tp.partition): tp.offset for tp in found.topic_partitions if tp.offset >= 0}
+        topics = self._metadata().topics
+        every = [(name, partition) for name in topics for partition in topics[name].partitions if name[:2] != "__"]
+        with self._outsider(group) as consumer:
+            found = consumer.committed(every, int(self.timeout * 1000)) if every else {}
+        return {tp: offset for tp, (offset, _) in found.items()}
 
     def group_lag(self, group: str) -> list[GroupLag]:
         """How far a group is behind, in each partition that it has committed or reads.
@@ -167,8 +166,7 @@ class GroupAdmin(TopicAdmin):
         Raises:
             ConnectorError: it has members, does not exist, or the cluster can't be reached.
         """
-        if not self._has_coordinators():
-            raise ConnectorError(f"deleting group {group!r}: the cluster has no groups")
+        self._settle(group)
         asked = self._call(lambda: self._client.delete_consumer_groups([group], request_timeout=self.timeout))
         self._result(asked[group], f"deleting group {group!r}")
 
@@ -210,28 +208,19 @@ class GroupAdmin(TopicAdmin):
 
     # ---------------------------------------------------------------- inside
 
-    def _has_coordinators(self) -> bool:
-        """Whether groups have a place in the cluster yet; waits while that is being made or moves to other brokers.
+    def _outsider(self, group: str) -> ColumnarConsumer:
+        """A consumer that may ask about the group without being a member of it.
 
-        Not left to librdkafka: a request to a coordinator that is not there hangs, and one that then times out can
-        abort the process (seen in 2.16: an assertion of its admin client).
+        Not left to librdkafka's admin client: its requests to a coordinator that is just being made or loaded fail,
+        hang, or abort the process (seen in 2.16, in an assertion). A consumer waits, and asks again.
         """
-        deadline = time.monotonic() + self.timeout
-        while True:
-            found = self._metadata().topics.get(_OFFSETS_TOPIC)
-            if found is None:
-                return False
-            if found.partitions and all(partition.leader >= 0 for partition in found.partitions.values()):
-                return True
-            if time.monotonic() > deadline:
-                raise ConnectorError(f"{_OFFSETS_TOPIC} has partitions without a leader; look at the brokers")
-            time.sleep(0.05)
-
-    def _make_coordinators(self, group: str) -> None:
-        """The first question for a group's offsets makes the place where they will be; a consumer can wait for it."""
         from thalweg.kafka.columnar import ColumnarConsumer
 
-        with ColumnarConsumer({**self._settings, "group.id": group}) as consumer:
+        return ColumnarConsumer({**self._settings, "client.id": "thalweg-admin", "group.id": group})
+
+    def _settle(self, group: str) -> None:
+        """Returns when the group's coordinator answers: only then may the admin client ask it."""
+        with self._outsider(group) as consumer:
             consumer.committed([(_OFFSETS_TOPIC, 0)], int(self.timeout * 1000))
 
     def _list_offsets(self, topic: str, spec: Any) -> dict[int, int]:
@@ -267,8 +256,6 @@ class GroupAdmin(TopicAdmin):
         if state.members:
             clients = ", ".join(sorted({member.client_id for member in state.members}))
             raise ConnectorError(f"group {group!r} has members ({clients}); stop them before its offsets are moved")
-        if not self._has_coordinators():
-            self._make_coordinators(group)
         rows = [TopicPartition(reset.topic, reset.partition, reset.after) for reset in resets]
         asked = self._call(
             lambda: self._client.alter_consumer_group_offsets(
