@@ -14,7 +14,7 @@ import polars as pl
 
 from thalweg import App, DataStream
 from thalweg.analytics import average, collect, count, count_distinct, max_, min_, sum_
-from thalweg.streams import Interval, SlidingWindow, TumblingWindow
+from thalweg.streams import Interval, SessionWindow, SlidingWindow, TimeSemantics, TumblingWindow
 
 col = pl.col
 
@@ -212,6 +212,31 @@ def q9(s: Streams) -> DataStream:
 def q10(s: Streams) -> DataStream:
     """Log to a partitioned file system."""
     return s.bid.select("auction", "bidder", "price", "date_time", date=DAY, time=TIME.dt.strftime("%I:%M"))
+
+
+@query
+def q11(s: Streams) -> DataStream:
+    """User sessions."""
+    sessions = s.bid.key_by("bidder").window(SessionWindow("10s")).aggregate(bid_count=count())
+    return sessions.select("bidder", "bid_count", starttime=col("window_start"), endtime=col("window_end"))
+
+
+@query
+def q12(s: Streams) -> DataStream:
+    """Processing-time windows."""
+    windows = s.bid.key_by("bidder").window(TumblingWindow("10s"), time_semantics=TimeSemantics.PROCESSING_TIME)
+    return windows.aggregate(bid_count=count()).select("bidder", "bid_count")
+
+
+SIDE = pl.DataFrame({"key": range(10_000), "value": [f"value {key}" for key in range(10_000)]})
+"""The side input of q13."""
+
+
+@query
+def q13(s: Streams) -> DataStream:
+    """Join with a bounded side input."""
+    bids = s.bid.with_columns(key=col("auction") % 10_000)
+    return bids.join(SIDE, on="key").select("auction", "bidder", "price", "date_time", "value")
 
 
 @query

@@ -55,6 +55,14 @@ REFERENCE = {
         QUALIFY row_number() OVER (PARTITION BY id ORDER BY price DESC, bid_date_time) = 1""",
     "q10": f"""SELECT auction, bidder, price, date_time, {DAY} AS date,
         strftime(make_timestamp(date_time * 1000), '%I:%M') AS time FROM bid""",
+    "q11": """WITH gaps AS (
+            SELECT *, date_time - lag(date_time) OVER (PARTITION BY bidder ORDER BY date_time) AS gap FROM bid
+        ), sessions AS (
+            SELECT *, count(*) FILTER (WHERE gap >= 10000) OVER (PARTITION BY bidder ORDER BY date_time) AS n FROM gaps)
+        SELECT bidder, count(*) AS bid_count, min(date_time) AS starttime, max(date_time) + 10000 AS endtime
+        FROM sessions GROUP BY bidder, n""",
+    "q12": "SELECT bidder, count(*) AS bid_count FROM bid GROUP BY bidder",
+    "q13": "SELECT auction, bidder, price, date_time, 'value ' || (auction % 10000) AS value FROM bid",
     "q14": f"""SELECT auction, bidder, {EUROS} AS price,
         CASE WHEN {HOUR} BETWEEN 8 AND 18 THEN 'dayTime' WHEN {HOUR} <= 6 OR {HOUR} >= 20 THEN 'nightTime'
             ELSE 'otherTime' END AS bidtimetype,

@@ -31,6 +31,7 @@ def test_batches_and_crashes_change_nothing(name: str):
 
 
 def test_every_case_has_its_query():
-    assert sorted(QUERIES) == sorted(CASES)
-    with pytest.raises(NotServed, match="'q13'"):
-        run_nexmark("q13", DATA / "inputs", None)
+    assert set(QUERIES) - set(CASES) == {"q11", "q12", "q13"}
+    assert set(CASES) <= set(QUERIES)
+    with pytest.raises(NotServed, match="'q23'"):
+        run_nexmark("q23", DATA / "inputs", None)

@@ -14,7 +14,6 @@ from benchmarks.nexmark.queries import QUERIES, Streams
 from benchmarks.nexmark.reference import REFERENCE, answer
 from polars.testing import assert_frame_equal
 
-from tests.conformance.nexmark_cases import CASES
 from thalweg.streams import App
 from thalweg.streams.testing import TestDriver, current_rows
 
@@ -55,13 +54,13 @@ def test_the_engine_gives_what_duckdb_gives(query: str):
             if name in [source.topic for source in driver.plan.sources]:
                 driver.send(frame[share[0] : share[1]], source=name)
     driver.end()
+    driver.advance_clock(10_000)  # closes the windows of processing time, all of whose events came within ten seconds
     found.append(driver.output())
     rows = result.view(current_rows(pl.concat(found), result.stream.key_columns))
-    columns = [column["name"] for column in json.loads((CASES / f"{query}.json").read_text())["columns"]]
     if query in FOLDED:
         rows, wanted = rows.select(pl.col("bid_count")), expected(query).select("bid_count")
     else:
-        rows, wanted = rows.select(columns), expected(query)
+        rows, wanted = rows.select(expected(query).columns), expected(query)
     assert wanted.height, "a query without rows proves nothing"
     assert_frame_equal(ordered(rows), ordered(wanted), rel_tol=1e-9)
 
