@@ -8,12 +8,13 @@
 #   make bench-cep [ARGS="--quick"]    patterns, against Flink CEP's Java job on the same events
 #   make bench-rules                   1,000 rules over 100,000 events, a state machine, a correlation
 #   make bench-nexmark [ARGS="--events 500000"]  Nexmark q0 to q8 from Kafka, against Flink SQL
+#   make bench-alerts [ARGS="--quick"] rules, lists of open alerts, time from an event to its request
 #   make bench-state [ARGS="--quick"]  what state costs: per event, in checkpoints, at a restart
 PYTHON ?= python3
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo test test-all check format bench bench-kafka bench-cep bench-rules bench-nexmark bench-state clean
+.PHONY: help setup demo test test-all check format bench bench-kafka bench-cep bench-rules bench-nexmark bench-alerts bench-state clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -52,6 +53,9 @@ bench-rules: setup
 
 bench-nexmark: setup
 	@$(RUN) -m benchmarks.nexmark.run $(ARGS)
+
+bench-alerts: setup
+	@$(RUN) -m benchmarks.alerts $(ARGS)
 
 bench-state: setup
 	@$(RUN) benchmarks/state.py $(ARGS)

@@ -46,7 +46,7 @@ def points(*families: str) -> list[str]:
 
 
 def test_every_family_of_fault_points_is_killed_at():
-    assert {name.split(".")[0] for name in points()} == {"engine", "kafka", "kafka-alo", "sqlite", "storage"}
+    assert {name.split(".")[0] for name in points()} == {"alerts", "engine", "kafka", "kafka-alo", "sqlite", "storage"}
     assert set(FEW) <= set(points())
 
 

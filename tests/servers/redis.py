@@ -15,9 +15,11 @@ _UP_WITHIN = 30.0
 
 
 class RedisServer:
-    """A server with everything in memory; nothing is kept when it ends."""
+    """A server with everything in memory: nothing is kept when it ends, unless it is `persistent` (append-only file,
+    written through with every command)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, persistent: bool = False) -> None:
+        self._keeps = ["--appendonly", "yes", "--appendfsync", "always"] if persistent else ["--appendonly", "no"]
         self.port = _free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="thalweg-redis-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -29,7 +31,7 @@ class RedisServer:
 
     def start(self) -> RedisServer:
         """Starts it and waits until it answers."""
-        command = [_installed(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        command = [_installed(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self._keeps]
         with (self._folder / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -52,7 +54,7 @@ class RedisServer:
             return False
 
     def stop(self) -> None:
-        """Ends it at once; `start` brings an empty one up at the same address."""
+        """Ends it at once; `start` brings it up at the same address, empty unless it is persistent."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()

@@ -12,6 +12,7 @@ from thalweg.alerts.channels import (
     SmsChannel,
     WebhookChannel,
 )
+from thalweg.alerts.history import PostgresHistory
 from thalweg.alerts.limits import ChannelLimits
 from thalweg.alerts.manager import AlertManager
 from thalweg.alerts.message import Kind, Message
@@ -50,6 +51,7 @@ __all__ = [
     "Override",
     "PagerDutyChannel",
     "Person",
+    "PostgresHistory",
     "Rotation",
     "Route",
     "Schedule",

@@ -23,6 +23,7 @@ from thalweg.alerts.states.runs import runs
 from thalweg.alerts.store.base import Changes, Conflict, Entry, New, Store, Task
 from thalweg.alerts.templates import Template
 from thalweg.durations import milliseconds
+from thalweg.faults import fault_point
 from thalweg.streams.batch import OFFSET, PARTITION, RESERVED, TIMESTAMP
 from thalweg.streams.state.key_groups import key_groups
 
@@ -126,7 +127,9 @@ class Decider:
             changes = Changes()
             for alert in self._decide(list(fresh.values()), changes):
                 decided[alert.id] = alert
+            fault_point("alerts.decided")
             self._store.apply(changes)
+            fault_point("alerts.stored")
         return decided
 
     def _decide(self, alerts: Sequence[Alert], changes: Changes) -> list[Alert]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from thalweg.alerts.rules import AlertRule
@@ -55,9 +56,13 @@ class RuleSet:
         """Evaluates all conditions; null counts as false."""
         found = Verdicts({}, {}, {})
         if self._fast:
-            masks = frame.select(expr.alias(str(number)) for number, (_, _, expr) in enumerate(self._fast))
+            # Lazily, so that what several conditions have in common is computed once.
+            query = frame.lazy().select(expr.alias(str(number)) for number, (_, _, expr) in enumerate(self._fast))
+            masks = query.collect()
             for number, (rule, own, _) in enumerate(self._fast):
-                mask = masks.get_column(str(number)).fill_null(False)
+                mask = masks.get_column(str(number))
+                if mask.null_count():
+                    mask = mask.fill_null(False)
                 if mask.len() != frame.height:  # a condition without a column
                     mask = mask.new_from_index(0, frame.height)
                 (found.holds if own else found.clears)[rule.id] = mask
@@ -73,7 +78,7 @@ class RuleSet:
         found = [
             Hit(rule, row)
             for rule in self.single
-            for row in verdicts.holds[rule.id].arg_true()
+            for row in np.flatnonzero(verdicts.holds[rule.id].to_numpy()).tolist()
             if row not in verdicts.failed
         ]
         return sorted(found, key=lambda hit: (hit.row, self._order[hit.rule.id]))

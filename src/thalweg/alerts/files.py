@@ -15,6 +15,7 @@ from typing import Any
 
 from thalweg.alerts import channels
 from thalweg.alerts.escalation import EscalationLevel, EscalationPolicy
+from thalweg.alerts.history import PostgresHistory
 from thalweg.alerts.limits import ChannelLimits
 from thalweg.alerts.manager import AlertManager
 from thalweg.alerts.oncall import Override, Person, Rotation, Schedule
@@ -37,7 +38,7 @@ CHANNELS: Mapping[str, Callable[..., Any]] = {
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 SECTIONS = (
     "store", "channels", "rules", "route", "schedules", "inhibitions", "maintenance", "flapping", "storm", "keys",
-    "source", "slack_signing_secret",
+    "source", "slack_signing_secret", "history",
 )  # fmt: skip
 
 
@@ -101,6 +102,8 @@ def apply(manager: AlertManager, config: Mapping[str, Any], where: str) -> None:
         manager.detect_flapping(_made(FlapDetection, config["flapping"], f"{where}: flapping"))
     if config.get("storm") is not None:
         manager.protect_from_storms(_made(StormProtection, config["storm"], f"{where}: storm"))
+    if config.get("history") is not None:
+        manager.add_history(_made(PostgresHistory, config["history"], f"{where}: history"))
     manager.replace_rules(rules_of(config, where))
 
 

@@ -13,6 +13,7 @@ from thalweg.alerts.rules import AlertRule
 from thalweg.alerts.severity import OPEN, Status
 from thalweg.alerts.store.base import Changes, Conflict, Entry, Store, Task
 from thalweg.errors import ConfigurationError
+from thalweg.faults import fault_point
 
 AUTO = "auto"
 """Who resolves what resolves itself."""
@@ -134,10 +135,12 @@ class Lifecycle:
                 raise ConfigurationError(f"there is no alert {id!r}")
             after, changes = change(alert, self._clock())
             changes.alerts.append(after)
+            fault_point("alerts.changing")
             try:
                 self._store.apply(changes)
             except Conflict:
                 continue
+            fault_point("alerts.changed")
             self._changed()
             return after
         raise ConfigurationError(f"alert {id!r} is changed by others all the time; try again")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -17,17 +16,17 @@ from thalweg.alerts.auditor import Auditor
 from thalweg.alerts.channels import Channel, ConsoleChannel
 from thalweg.alerts.deciding import Decider, Found
 from thalweg.alerts.evaluate import RuleSet
-from thalweg.alerts.explain import explain
 from thalweg.alerts.external import External
+from thalweg.alerts.history import Exporter, History
 from thalweg.alerts.lifecycle import Lifecycle
 from thalweg.alerts.limits import ChannelLimits
-from thalweg.alerts.matching import matchers
 from thalweg.alerts.oncall import PREFIX, Schedule
 from thalweg.alerts.planning import Planner
+from thalweg.alerts.responding import Responding
 from thalweg.alerts.routing import Route
-from thalweg.alerts.rules import AlertRule, Severity, Status
+from thalweg.alerts.rules import AlertRule
 from thalweg.alerts.sending import Figures, Sender
-from thalweg.alerts.silences import MaintenanceWindow, Silence
+from thalweg.alerts.silences import MaintenanceWindow
 from thalweg.alerts.stages import (
     FlapDetection,
     Flapping,
@@ -39,11 +38,9 @@ from thalweg.alerts.stages import (
     StormProtection,
     Suppressing,
 )
-from thalweg.alerts.stages.silencing import PREFIX as SILENCE
-from thalweg.alerts.stages.silencing import silences_of
 from thalweg.alerts.states import StateTracker
 from thalweg.alerts.states.tracker import Followed
-from thalweg.alerts.store import Changes, Notification, Store, open_store
+from thalweg.alerts.store import Changes, Store, open_store
 from thalweg.alerts.timers import Timers
 from thalweg.alerts.worker import Worker
 from thalweg.durations import Duration, milliseconds
@@ -54,7 +51,7 @@ _DIRECT = "states:direct"
 """Where the states of events that were given directly are kept."""
 
 
-class AlertManager:
+class AlertManager(Responding):
     """Evaluates rules over events, decides what is suppressed, stores alerts, and tells channels.
 
     Alerts and what is owed to channels are stored together before any channel is told; threads deliver at least once,
@@ -65,17 +62,25 @@ class AlertManager:
         url: `sqlite:///alerts.db`, or `redis://host:6379/0`, which several instances can share.
         clock: now, ms UTC; for tests.
         deliver: whether to run the delivery threads. False: `deliver_due()` does what is due when you say so.
+        lease: for how long an instance that has taken a message keeps others on its Redis from it: what a dead one had
+            taken is told by another after so long. Longer than the slowest channel needs for a message.
 
     >>> import asyncio
     >>> alerts = AlertManager("sqlite://", deliver=False)
-    >>> alerts.add_rule(AlertRule(id="cpu", name="High CPU", condition=lambda e: e.cpu > 90, severity=Severity.HIGH))
+    >>> alerts.add_rule(AlertRule(id="cpu", name="High CPU", condition=lambda e: e.cpu > 90, severity="high"))
     >>> [alert.title for alert in asyncio.run(alerts.process_event({"cpu": 97, "host": "a"}))]
     ['High CPU: cpu=97 host=a']
     """
 
     def __init__(
-        self, url: str = "sqlite:///alerts.db", *, clock: Callable[[], int] | None = None, deliver: bool = True
+        self,
+        url: str = "sqlite:///alerts.db",
+        *,
+        clock: Callable[[], int] | None = None,
+        deliver: bool = True,
+        lease: Duration = "60s",
     ) -> None:
+        leased = milliseconds(lease, name="lease of the alert manager", minimum=1)
         self.store: Store = open_store(url)
         self._clock = clock or (lambda: time.time_ns() // 1_000_000)
         self._channels: dict[str, Channel] = {}
@@ -96,8 +101,9 @@ class AlertManager:
             lambda: self._storm.protection,
         )  # fmt: skip
         self._worker = Worker(
-            self.store, self._sender, timers, self._clock, lambda: list(self._channels), self._each_round
+            self.store, self._sender, timers, self._clock, lambda: list(self._channels), self._each_round, leased
         )
+        self._exporters: list[Exporter] = []
         self._tracker: StateTracker | None = None
         self._lock = threading.RLock()
         self.add_channel("console", ConsoleChannel())
@@ -117,6 +123,10 @@ class AlertManager:
             raise ConfigurationError(f"there is a rule {rule.id!r} already")
         self._rules[rule.id] = rule
         self._sets.clear()
+
+    def add_history(self, history: History) -> None:
+        """Keeps alerts, audit trails and notifications elsewhere, too, for good (`PostgresHistory`)."""
+        self._exporters.append(Exporter(history, self.store))
 
     def replace_rules(self, rules: Iterable[AlertRule]) -> None:
         """Puts other rules in place of all there are, in a running manager too. Nothing changes where one is wrong.
@@ -222,6 +232,8 @@ class AlertManager:
         """Starts delivery (and what time brings about) without any rules: for a service that others feed."""
         if self._deliver:
             self._worker.start()
+            for exporter in self._exporters:
+                exporter.start()
 
     def start(self) -> None:
         """Checks the set-up and starts delivery, of what an earlier process left first."""
@@ -343,108 +355,7 @@ class AlertManager:
         self._inhibiting.forget()
         self._worker.wake()
 
-    # -- life of an alert
-
-    def get(self, id: str) -> Alert | None:
-        """One alert."""
-        return self.store.get([id]).get(id)
-
-    def list(
-        self,
-        *,
-        status: Status | str | Sequence[str] | None = None,
-        rule: str | None = None,
-        severity: Severity | str | None = None,
-        before: tuple[int, str] | None = None,
-        limit: int = 100,
-    ) -> list[Alert]:
-        """The newest alerts first, by event time. `before`: (event time, id) of the last one of the page before."""
-        wanted = () if status is None else [status] if isinstance(status, str) else status
-        return self.store.find(
-            status=[str(Status(one)) for one in wanted],
-            rule=rule,
-            severity=None if severity is None else str(Severity(severity)),
-            before=before,
-            limit=limit,
-        )
-
-    def acknowledge(self, id: str, by: str, reason: str | None = None) -> Alert:
-        """Somebody has taken the alert: escalation and reminders stop."""
-        return self._lifecycle.acknowledge(id, by, reason)
-
-    def resolve(self, id: str, by: str, reason: str | None = None) -> Alert:
-        """It is over."""
-        return self._lifecycle.resolve(id, by, reason)
-
-    def reopen(self, id: str, by: str, reason: str | None = None) -> Alert:
-        """It is not over: it begins as if it were new."""
-        return self._lifecycle.reopen(id, by, reason)
-
-    def comment(self, id: str, by: str, text: str) -> Alert:
-        """Adds a line to the audit trail."""
-        return self._lifecycle.comment(id, by, text)
-
-    def assign(self, id: str, to: str | None, by: str) -> Alert:
-        """Says who sees to it."""
-        return self._lifecycle.assign(id, to, by)
-
-    def snooze(self, id: str, duration: Duration, by: str, reason: str | None = None) -> Alert:
-        """Nobody is told for a while; then, if it is still open, its channels are reminded."""
-        until = self._clock() + milliseconds(duration, name="duration of the snooze", minimum=1)
-        return self._lifecycle.snooze(id, until, by, reason)
-
-    def history(self, id: str) -> Sequence[dict[str, Any]]:
-        """The audit trail: when, what, by whom, why."""
-        return [{"at": e.at, "what": e.what, "by": e.by, "reason": e.reason} for e in self.store.entries(id)]
-
-    def explain(self, id: str) -> str:
-        """Why the alert is what it is: rule, event, every decision, every message, step by step.
-
-        Raises:
-            ConfigurationError: there is no such alert.
-        """
-        return explain(self.store, id)
-
-    # -- silences
-
-    def silence(
-        self,
-        match: Mapping[str, str] | Sequence[str],
-        duration: Duration,
-        *,
-        by: str,
-        reason: str,
-        start: int | None = None,
-    ) -> Silence:
-        """Suppresses what matches for a while, from now or from `start` (ms UTC) on, in all instances on this store."""
-        begins = self._clock() if start is None else start
-        ends = begins + milliseconds(duration, name="duration of the silence", minimum=1)
-        given = match if isinstance(match, Mapping) else [*match]
-        made = Silence(uuid.uuid4().hex[:16], matchers(given), begins, ends, by, reason)
-        self.store.apply(Changes(documents={SILENCE + made.id: msgspec.json.encode(made)}))
-        return made
-
-    def unsilence(self, id: str) -> None:
-        """Ends a silence.
-
-        Raises:
-            ConfigurationError: there is none of that id.
-        """
-        if self.store.document(SILENCE + id) is None:
-            raise ConfigurationError(f"there is no silence {id!r}")
-        self.store.apply(Changes(documents={SILENCE + id: None}))
-        self._worker.wake()
-
-    @property
-    def silences(self) -> Sequence[Silence]:
-        """All silences that have not ended."""
-        return [silence for silence in silences_of(self.store) if silence.end > self._clock()]
-
     # -- delivery
-
-    def notifications(self, alert: str | None = None) -> Sequence[Notification]:
-        """What channels were told, or are still owed."""
-        return self.store.notifications(alert)
 
     def deliver_due(self) -> int:
         """Does what is due now, in this thread; returns how many messages got through."""
@@ -453,6 +364,14 @@ class AlertManager:
     def flush(self, timeout: float = 10.0) -> bool:
         """Waits until everything that is due is delivered or given up; false if something is still under way."""
         return self._worker.flush(timeout)
+
+    def export_history(self) -> int:
+        """Exports what has changed now, in this thread; returns how many alerts that were.
+
+        Raises:
+            ConnectorError: a history can't be reached.
+        """
+        return sum(exporter.export() for exporter in self._exporters)
 
     def delivery_figures(self) -> Figures:
         """What this process has delivered since its start."""
@@ -465,6 +384,8 @@ class AlertManager:
     def close(self, timeout: float = 5.0) -> None:
         """Stops delivery; what is pending stays in the store and is sent at the next start."""
         self._worker.stop(timeout)
+        for exporter in self._exporters:
+            exporter.stop(timeout)
         for channel in self._channels.values():
             channel.close()
         self.store.close()

@@ -14,6 +14,7 @@ from thalweg.alerts.limits import ChannelLimits, CircuitBreaker, RateLimit
 from thalweg.alerts.message import Kind, Message
 from thalweg.alerts.severity import Status
 from thalweg.alerts.store.base import Changes, Entry, Notification, Store, Task
+from thalweg.faults import fault_point
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class Sender:
         message = Message(
             task.data["key"], kind, leader, tuple(alerts) if len(alerts) > 1 else (), reference, task.data.get("note")
         )
+        fault_point("alerts.sending")
         try:
             found = channel.send(message)
         except DeliveryError as error:
@@ -116,10 +118,12 @@ class Sender:
             logger.exception("channel %r failed", task.lane)
             self._failed(task, f"{type(error).__name__}: {error}", None, False)
             return False
+        fault_point("alerts.sent")
         if task.lane in self._breakers:
             self._breakers[task.lane].succeeded()
         self._sent[task.lane] = self._sent.get(task.lane, 0) + 1
         self._done(task, alerts, "sent", None, found or reference)
+        fault_point("alerts.noted")
         return True
 
     def _alerts(self, task: Task) -> list[Alert]:

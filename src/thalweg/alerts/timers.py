@@ -27,6 +27,7 @@ from thalweg.alerts.severity import Status
 from thalweg.alerts.stages.storm import DIGEST, StormProtection
 from thalweg.alerts.store.base import Changes, Conflict, Entry, Notification, Store, Task
 from thalweg.errors import ConfigurationError
+from thalweg.faults import fault_point
 
 _DIGEST_LISTS = 50
 
@@ -72,6 +73,7 @@ class Timers:
         try:
             changes = handler(task)
             if changes is not None:
+                fault_point("alerts.timed")
                 self._store.apply(changes)
         except Conflict:
             self._store.apply(Changes(tasks=[replace(task, due=self._clock())]))

@@ -16,13 +16,12 @@ from thalweg.alerts.sending import Sender
 from thalweg.alerts.store.base import Store
 from thalweg.alerts.timers import Timers
 from thalweg.errors import ConnectorError
+from thalweg.faults import fault_point
 
 logger = logging.getLogger(__name__)
 
 IDLE = 0.5
 """Seconds that a thread sleeps at most: another instance may have put tasks that this one can take."""
-LEASE = 60_000
-"""ms for which a task is taken: longer than the longest timeout of a channel."""
 BATCH = 20
 TIMER_LANE = ""
 
@@ -33,6 +32,7 @@ class Worker:
     Args:
         lanes: the names of the channels.
         each_round: called by the timer thread each round, also when nothing is due.
+        lease: ms for which a task is taken.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Worker:
         clock: Callable[[], int],
         lanes: Callable[[], list[str]],
         each_round: Callable[[], None],
+        lease: int,
     ) -> None:
         self._store = store
         self._sender = sender
@@ -50,6 +51,7 @@ class Worker:
         self._clock = clock
         self._lanes = lanes
         self._each_round = each_round
+        self._lease = lease
         self._owner = uuid.uuid4().hex
         self._wakes: dict[str, threading.Event] = {}
         self._threads: dict[str, threading.Thread] = {}
@@ -100,7 +102,8 @@ class Worker:
     def run_due(self, lane: str | None = None) -> int:
         """Carries out what is due, in this thread; returns how many messages got through."""
         sent = 0
-        while tasks := self._store.claim(self._owner, lane, self._clock(), LEASE, BATCH):
+        while tasks := self._store.claim(self._owner, lane, self._clock(), self._lease, BATCH):
+            fault_point("alerts.claimed")
             for task in tasks:
                 if task.lane == TIMER_LANE:
                     self._timers.run(task)

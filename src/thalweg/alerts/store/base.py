@@ -85,6 +85,13 @@ class Changes:
     documents: dict[str, bytes | None] = field(default_factory=dict)
     """Anything else by name: silences, trackers, heartbeats; None removes."""
 
+    def touched(self) -> list[str]:
+        """The alerts that these changes are about, besides new ones that turn out to be stored already."""
+        changed = [alert.id for alert in self.alerts]
+        changed += [entry.alert for entry in self.entries]
+        changed += [notification.alert for notification in self.notifications]
+        return list(dict.fromkeys(changed))
+
 
 class Conflict(Exception):
     """An alert was changed by another at the same moment: read it again and decide anew."""
@@ -168,5 +175,12 @@ class Store(Protocol):
 
     def version(self) -> int:
         """Counts the changes of documents: a reader keeps what it has made of them until this moves."""
+
+    def changed(self, since: int, limit: int) -> list[tuple[int, str]]:
+        """Alerts that were changed (or whose audit trail or notifications were), after the change of this number: each
+        once, with the number of its last change, by these numbers. What is read after it is never older."""
+
+    def last_change(self) -> int:
+        """The number of the last change; 0: there was none."""
 
     def close(self) -> None: ...

@@ -15,6 +15,7 @@ Keys, all beneath a prefix in braces, so that a cluster keeps them on one node:
 `notes:<alert>`          hash   key → notification; `waiting:<group>`: a set of alerts
 `entries:<alert>`        list   the audit trail
 `documents`              hash   name → anything; `version` counts their changes
+`changed`                zset   ids by the number of their last change; `changes` counts them
 ======================== ====== ==================================================================
 """
 
@@ -111,6 +112,7 @@ class RedisStore:
             "done": changes.done,
             "notes": [_note(n) for n in changes.notifications],
             "put": [[name, body.decode()] for name, body in changes.documents.items() if body is not None],
+            "touched": changes.touched(),
             "drop": [name for name, body in changes.documents.items() if body is None],
         }
         body = msgspec.json.encode(operations)
@@ -283,6 +285,19 @@ class RedisStore:
     def version(self) -> int:
         """See `Store`."""
         return int(self._call(lambda: self._client.get(self._key("version"))) or 0)
+
+    # -- changes
+
+    def changed(self, since: int, limit: int) -> list[tuple[int, str]]:
+        """See `Store`."""
+        read = partial(
+            self._client.zrangebyscore, self._key("changed"), f"({since}", "+inf", start=0, num=limit, withscores=True
+        )
+        return [(int(number), id.decode()) for id, number in self._call(read)]
+
+    def last_change(self) -> int:
+        """See `Store`."""
+        return int(self._call(lambda: self._client.get(self._key("changes"))) or 0)
 
 
 def _indexed(alert: Alert) -> dict[str, Any]:

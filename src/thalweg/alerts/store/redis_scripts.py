@@ -90,6 +90,11 @@ end
 for _, n in ipairs(ops.notes) do put_note(n) end
 for _, d in ipairs(ops.put) do redis.call('HSET', p .. 'documents', d[1], d[2]) end
 for _, name in ipairs(ops.drop) do redis.call('HDEL', p .. 'documents', name) end
+local function changed(id)
+  redis.call('ZADD', p .. 'changed', number(redis.call('INCR', p .. 'changes')), id)
+end
+for i = 2, #made do changed(made[i]) end
+for _, id in ipairs(ops.touched) do changed(id) end
 if #ops.put + #ops.drop > 0 then redis.call('INCR', p .. 'version') end
 return made
 """

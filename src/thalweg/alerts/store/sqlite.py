@@ -51,6 +51,8 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS entries_by_alert ON entries (alert, number);
 CREATE TABLE IF NOT EXISTS documents (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS version (number INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS changed (alert TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS changed_by_number ON changed (number);
 INSERT INTO version SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM version);
 """
 _NOTIFICATION = "key, alert, channel, kind, state, attempts, due, error, grouped, reference"
@@ -130,6 +132,7 @@ class SqliteStore:
             db.executemany("DELETE FROM tasks WHERE id = ?", [(id,) for id in changes.done])
             self._put_notifications(db, changes.notifications)
             self._put_documents(db, changes)
+            self._note_changed(db, [*made, *changes.touched()])
         return made
 
     def _insert(self, db: sqlite3.Connection, new: New) -> bool:
@@ -172,6 +175,13 @@ class SqliteStore:
                 (n.key, n.alert, n.channel, n.kind, n.state, n.attempts, n.due, n.error, n.group, n.reference)
                 for n in notifications
             ],
+        )
+
+    @staticmethod
+    def _note_changed(db: sqlite3.Connection, alerts: Sequence[str]) -> None:
+        db.executemany(
+            "INSERT OR REPLACE INTO changed SELECT ?, coalesce(max(number), 0) + 1 FROM changed",
+            [(alert,) for alert in alerts],
         )
 
     @staticmethod
@@ -324,6 +334,16 @@ class SqliteStore:
     def version(self) -> int:
         """See `Store`."""
         return int(self._all("SELECT number FROM version")[0][0])
+
+    # -- changes
+
+    def changed(self, since: int, limit: int) -> list[tuple[int, str]]:
+        """See `Store`."""
+        return self._all("SELECT number, alert FROM changed WHERE number > ? ORDER BY number LIMIT ?", (since, limit))
+
+    def last_change(self) -> int:
+        """See `Store`."""
+        return int(self._all("SELECT coalesce(max(number), 0) FROM changed")[0][0])
 
 
 def _columns(alert: Alert) -> tuple[Any, ...]:
