@@ -7,7 +7,8 @@ Keys, all beneath a prefix in braces, so that a cluster keeps them on one node:
 
 ======================== ====== ==================================================================
 `alerts`                 hash   id → the alert (JSON); `revisions`: id → its revision
-`by:time`                zset   ids by event time; `by:status:…`, `by:rule:…`, `by:severity:…` alike
+`by:time`                zset   ids by event time; `by:status:…`, `by:rule:…`, `by:severity:…` alike,
+                                and `by:status:…:severity:…`
 `told:<fingerprint>`     zset   ids of alerts that were not suppressed, by event time
 `made`                   zset   the same of all fingerprints, by when they were made
 `tasks`                  hash   id → the task; `due` and `due:<lane>`: zsets, by when they are due
@@ -164,6 +165,7 @@ class RedisStore:
         indexes = [f"by:status:{one}" for one in status[:1]] if len(status) == 1 else []
         indexes += [f"by:rule:{rule}"] if rule is not None else []
         indexes += [f"by:severity:{severity}"] if severity is not None else []
+        indexes += [f"by:status:{status[0]}:severity:{severity}"] if len(status) == 1 and severity is not None else []
         index = self._narrowest(indexes or ["by:time"])
         found: list[Alert] = []
         offset, top = 0, "+inf" if before is None else str(before[0])

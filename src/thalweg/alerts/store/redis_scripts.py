@@ -13,7 +13,9 @@ local function number(x) return string.format('%.0f', x) end
 
 local function index(a, call)
   if call == 'ZADD' then
-    for _, key in ipairs({'by:time', 'by:status:' .. a.status, 'by:rule:' .. a.rule, 'by:severity:' .. a.severity}) do
+    local both = 'by:status:' .. a.status .. ':severity:' .. a.severity
+    local keys = {'by:time', 'by:status:' .. a.status, 'by:rule:' .. a.rule, 'by:severity:' .. a.severity, both}
+    for _, key in ipairs(keys) do
       redis.call('ZADD', p .. key, number(a.time), a.id)
     end
     if a.status ~= 'suppressed' then
@@ -22,6 +24,7 @@ local function index(a, call)
     end
   else
     redis.call('ZREM', p .. 'by:status:' .. a.status, a.id)
+    redis.call('ZREM', p .. 'by:status:' .. a.status .. ':severity:' .. a.severity, a.id)
     redis.call('ZREM', p .. 'told:' .. a.fingerprint, a.id)
     redis.call('ZREM', p .. 'made', a.id)
   end
@@ -69,7 +72,7 @@ for _, a in ipairs(ops.new) do
 end
 for _, a in ipairs(ops.alerts) do
   local old = cjson.decode(redis.call('HGET', p .. 'alerts', a.id))
-  index({id = a.id, status = old.status, fingerprint = old.fingerprint}, 'ZREM')
+  index({id = a.id, status = old.status, severity = old.severity, fingerprint = old.fingerprint}, 'ZREM')
   write(a)
 end
 for _, e in ipairs(ops.entries) do redis.call('RPUSH', p .. 'entries:' .. e[1], e[2]) end

@@ -31,6 +31,7 @@ CREATE INDEX IF NOT EXISTS alerts_by_time ON alerts (event_time DESC, id DESC);
 CREATE INDEX IF NOT EXISTS alerts_by_status ON alerts (status, event_time DESC, id DESC);
 CREATE INDEX IF NOT EXISTS alerts_by_rule ON alerts (rule, event_time DESC, id DESC);
 CREATE INDEX IF NOT EXISTS alerts_by_severity ON alerts (severity, event_time DESC, id DESC);
+CREATE INDEX IF NOT EXISTS alerts_by_both ON alerts (status, severity, event_time DESC, id DESC);
 CREATE INDEX IF NOT EXISTS alerts_made ON alerts (created) WHERE status <> 'suppressed';
 CREATE TABLE IF NOT EXISTS tasks (
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, lane TEXT NOT NULL, due INTEGER NOT NULL, leased INTEGER NOT NULL,
@@ -233,16 +234,17 @@ class SqliteStore:
     ) -> list[Alert]:
         """See `Store`."""
         where, values = [], list[Any]()
+        plus = "+" if rule is not None else ""  # of a rule there are the fewest: its index, and no other
         if status:
-            where.append(f"status IN ({','.join('?' * len(status))})")
+            where.append(f"{plus}status IN ({','.join('?' * len(status))})")
             values += [str(one) for one in status]
-        for name, value in (("rule", rule), ("severity", severity)):
+        for name, value in (("rule", rule), (f"{plus}severity", severity)):
             if value is not None:
                 where.append(f"{name} = ?")
                 values.append(str(value))
         if before is not None:
-            where.append("(event_time < ? OR (event_time = ? AND id < ?))")
-            values += [before[0], *before]
+            where.append("(event_time, id) < (?, ?)")
+            values += before
         condition = " AND ".join(where) or "1"
         query = f"SELECT body FROM alerts WHERE {condition} ORDER BY event_time DESC, id DESC LIMIT ?"
         return [alert_of(body) for (body,) in self._all(query, (*values, limit))]
