@@ -4,6 +4,7 @@
 #   make test-all                      the slow ones too (crashes, long runs)
 #   make check                         formatting, lint, strict types, import contracts
 #   make bench [ARGS="--quick"]        speed against confluent_kafka, Flink, Bytewax, Quix (see benchmarks/README.md)
+#   make bench-takeover               kill -9 with a million keys: back in the same slot, taken over by another worker
 #   make bench-kafka [ARGS="--quick"]  Kafka clients against confluent_kafka and Java's perf test
 #   make bench-cep [ARGS="--quick"]    patterns, against Flink CEP's Java job on the same events
 #   make bench-rules                   1,000 rules over 100,000 events, a state machine, a correlation
@@ -14,7 +15,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo test test-all check format bench bench-kafka bench-cep bench-rules bench-nexmark bench-alerts bench-state clean
+.PHONY: help setup demo test test-all check format bench bench-kafka bench-cep bench-rules bench-nexmark bench-alerts bench-state clean bench-takeover
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -62,6 +63,9 @@ bench-state: setup
 
 bench-kafka: setup
 	@$(RUN) benchmarks/kafka_clients.py $(ARGS)
+
+bench-takeover: setup
+	@$(RUN) benchmarks/takeover.py $(ARGS)
 
 clean:
 	rm -rf .venv .thalweg .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
