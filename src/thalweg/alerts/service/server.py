@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from thalweg.alerts import files
 from thalweg.alerts.manager import AlertManager
@@ -44,12 +45,21 @@ def serve(path: Path | str, *, host: str = "127.0.0.1", port: int = 8093) -> Non
         if source is not None:
             source.start(lambda: setattr(server, "should_exit", True))
         logger.info("alerts: serving on http://%s:%d", host, port)
-        server.run()
-        watch.stop()
-        if source is not None:
-            source.stop()
+        if threading.current_thread() is threading.main_thread():
+            # Uvicorn sends itself again what it was stopped by: that must not end the process before all is put away.
+            signal.signal(signal.SIGTERM, _leave)
+        try:
+            server.run()
+        finally:
+            watch.stop()
+            if source is not None:
+                source.stop()
     finally:
         manager.close()
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    raise SystemExit(0)
 
 
 class _Reload:
