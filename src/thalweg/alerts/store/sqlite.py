@@ -236,7 +236,8 @@ class SqliteStore:
         where, values = [], list[Any]()
         plus = "+" if rule is not None else ""  # of a rule there are the fewest: its index, and no other
         if status:
-            where.append(f"{plus}status IN ({','.join('?' * len(status))})")
+            # Several are not in the order of time in the index of statuses: they would have to be sorted.
+            where.append(f"{plus if len(status) == 1 else '+'}status IN ({','.join('?' * len(status))})")
             values += [str(one) for one in status]
         for name, value in (("rule", rule), (f"{plus}severity", severity)):
             if value is not None:
