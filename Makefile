@@ -14,6 +14,8 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 ARGS ?=
+WORKERS ?= 2
+# Tests wait for brokers and for processes more than they compute: two files at a time, also on two cores.
 
 .PHONY: help setup demo test test-all check format bench bench-kafka bench-cep bench-rules bench-nexmark bench-alerts bench-state clean bench-takeover
 
@@ -28,7 +30,7 @@ demo:
 	@$(RUN) -m thalweg.demo $(ARGS)
 
 test: setup
-	@$(RUN) -m pytest -m "not slow" $(ARGS)
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(ARGS)
 
 test-all: setup
 	@$(RUN) -m pytest $(ARGS)
