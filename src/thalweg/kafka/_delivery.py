@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from thalweg.kafka._produce_api import Failure, address, api
 from thalweg.kafka._produce_kernels import FUTURE_BIT, REPORT_WORDS, RING, drain
 
 _KEPT_FAILURES = 1000
+_SLICE_MS = 5
 
 
 class ProduceError(ConnectorError):
@@ -130,6 +132,23 @@ class Deliveries:
             else:
                 future.set_result(result)
         return generation is not None and finished
+
+    @contextmanager
+    def taken_meanwhile(self) -> Iterator[None]:
+        """Takes reports as long as the block runs: for calls of librdkafka that wait until somebody takes them."""
+        done = threading.Event()
+
+        def take() -> None:
+            while not done.is_set():
+                self.drain(_SLICE_MS, None)
+
+        thread = threading.Thread(target=take, name="thalweg-kafka-abort", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     @property
     def progress(self) -> int:

@@ -17,7 +17,6 @@ from thalweg.kafka._produce_api import GroupMembership, api
 
 logger = logging.getLogger("thalweg.kafka")
 
-_SLICE_MS = 50
 _STEP_MS = 1_000
 """`init_transactions` is asked in steps of this length: in between, refused credentials are noticed."""
 
@@ -125,12 +124,14 @@ class Transactions(Delivering):
     def abort_transaction(self, timeout: float = 10.0) -> None:
         """Ends the open transaction as if it had never been."""
         generation = self.barrier()
-        api().rd_kafka_purge(self._handle, native.PURGE_QUEUE | native.PURGE_INFLIGHT)
-        # Their reports first: the abort waits for them, and they would count as failures of the next transaction.
-        deadline = time.monotonic() + timeout
-        while self._waited < generation and time.monotonic() < deadline:
-            self._waited += self._deliveries.drain(_SLICE_MS, self._waited + 1)
-        self._transaction("abort_transaction", lambda ms: api().rd_kafka_abort_transaction(self._handle, ms), timeout)
+        # The client purges what is queued and waits for what is under way. It has to be left to the client: the purge
+        # for everybody keeps the purged records' sequence numbers, and the broker would miss them ever after.
+        with self._deliveries.taken_meanwhile():
+            self._transaction(
+                "abort_transaction", lambda ms: api().rd_kafka_abort_transaction(self._handle, ms), timeout
+            )
+        while self._waited < generation and self._deliveries.drain(0, self._waited + 1):
+            self._waited += 1
         self._deliveries.take_failures()  # purged on purpose
 
     def _transaction(self, step: str, call: Callable[[int], int | None], timeout: float) -> None:
