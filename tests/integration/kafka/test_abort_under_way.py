@@ -10,7 +10,6 @@ import pytest
 from tests.integration.kafka.commit_tools import read
 from thalweg.kafka import KafkaProducer
 
-
 pytestmark = pytest.mark.kafka
 
 
