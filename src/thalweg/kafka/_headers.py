@@ -8,6 +8,7 @@ import polars as pl
 from thalweg.errors import ConfigurationError
 from thalweg.kafka._consume_api import address
 from thalweg.kafka._messages import Share
+from thalweg.kafka._plain_records import PlainOwner
 from thalweg.kafka.arrow import binary_column
 from thalweg.records import Int64s, RawRecords
 
@@ -19,10 +20,12 @@ def headers_of(raw: RawRecords) -> pl.Series:
     """The headers of n records, of type `HEADERS_TYPE`; an empty list where a record has none.
 
     Raises:
-        ConfigurationError: the records are not librdkafka's (any more).
+        ConfigurationError: the records are not a consumer's (any more).
     """
     import pyarrow as pa
 
+    if isinstance(raw.owner, PlainOwner):
+        return raw.owner.headers(HEADERS_TYPE)
     if not isinstance(raw.owner, Share):
         raise ConfigurationError("headers can be read only until the records are released")
     offsets, (names, name_lengths, values, value_lengths) = _places(raw.owner.messages)

@@ -49,6 +49,11 @@ class ReadingProgress:
     def ends(self) -> dict[TopicPartition, int]:
         return dict(self._ends)
 
+    def reached_ends(self) -> dict[TopicPartition, int]:
+        """The ends of the partitions that are caught up: behind them lie only transaction markers, if anything."""
+        ends = self.ends()
+        return {tp: ends[tp] for tp in self.caught_up() if tp in ends}
+
     def caught_up(self) -> frozenset[TopicPartition]:
         """Partitions in which nothing was handed out since the broker said "the end"."""
         positions = self._positions

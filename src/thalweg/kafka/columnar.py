@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import ctypes
 import json
-import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import ConnectorError
 from thalweg.kafka import _consume_api as native
 from thalweg.kafka._consume_api import PartitionList, TopicPartition, api
+from thalweg.kafka._in_use import InUse
 from thalweg.kafka._membership import Membership
 from thalweg.kafka._messages import ConsumerHandle, MessageReader
 from thalweg.kafka._produce_api import FATAL, STATE, GroupMembership, failure, fatal_error, take_error
@@ -79,9 +78,7 @@ class ColumnarConsumer:
         self._waker = Waker()
         self._woken = False
         self._pending: deque[RawRecords] = deque()
-        self._users = 0
-        self._closing = False
-        self._idle = threading.Condition()
+        self._in_use = InUse()
         self._handle = ConsumerHandle(native.new_consumer(settings, self._membership.callbacks))
         self._queue = api().rd_kafka_queue_get_consumer(self._handle.pointer)
         self._reader = MessageReader(self._handle)
@@ -114,7 +111,7 @@ class ColumnarConsumer:
                     self._pending.extend(self._take())
                     continue
                 remaining = deadline - time.monotonic()
-                if self._woken or self._closing or remaining <= 0:
+                if self._woken or self._in_use.closing or remaining <= 0:
                     self._woken = False
                     return None
                 self._waker.wait(min(remaining, _LONGEST_SLEEP))
@@ -178,9 +175,8 @@ class ColumnarConsumer:
         return self._progress.caught_up()
 
     def reached_ends(self) -> dict[TopicPartition, int]:
-        """The ends of the partitions that are caught up: behind them lie only transaction markers, if anything."""
-        ends = self._progress.ends()
-        return {tp: ends[tp] for tp in self._progress.caught_up() if tp in ends}
+        """See `GroupConsumer`."""
+        return self._progress.reached_ends()
 
     def end_offsets(self) -> dict[TopicPartition, int]:
         """See `RecordConsumer`."""
@@ -235,7 +231,7 @@ class ColumnarConsumer:
                 code, found = native.topics_of(self._handle.pointer, min(500, timeout_ms))
                 if code == 0:
                     return found
-                if self._closing or time.monotonic() >= deadline:
+                if self._in_use.closing or time.monotonic() >= deadline:
                     self._reader.serve(self._queue)  # what went wrong stands in the callbacks' notes
                     self._membership.raise_errors(self._handle.pointer)
                     raise unreachable(self._brokers, timeout_ms / 1000, self._membership.last_error)
@@ -327,12 +323,9 @@ class ColumnarConsumer:
 
     def close(self) -> None:
         """Leaves the group (a static member keeps its place) and frees all but the records still held by others."""
-        with self._idle:
-            if self._closing:
-                return
-            self._closing = True
-            self._waker.wake()
-            self._idle.wait_for(lambda: self._users == 0)
+        self._in_use.close(self._waker.wake, self._leave)
+
+    def _leave(self) -> None:
         while self._pending:
             self._pending.popleft().release()
         self._membership.leave(self._handle.pointer)
@@ -350,20 +343,6 @@ class ColumnarConsumer:
     def __del__(self) -> None:
         if hasattr(self, "_reader"):
             self.close()
-
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        """`close` waits until nobody is inside: librdkafka's handle must not go away under a call."""
-        with self._idle:
-            if self._closing:
-                raise ConnectorError("the consumer is closed")
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._idle:
-                self._users -= 1
-                self._idle.notify_all()
 
     def _drop_pending(self, partitions: Iterable[TopicPartition]) -> None:
         """What was read before a seek, but not handed out, is void."""

@@ -1,4 +1,4 @@
-"""The interface of a consumer of records in wire form, and the choice between its two implementations."""
+"""The interface of a consumer of records in wire form, and the choice between the two that there are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from thalweg.records import RawRecords
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from thalweg.kafka._rebalancing import RebalanceListener
 
 logger = logging.getLogger("thalweg.kafka")
 
@@ -88,23 +90,57 @@ class RecordConsumer(Protocol):
     def close(self) -> None: ...
 
 
+class GroupConsumer(RecordConsumer, Protocol):
+    """A `RecordConsumer` whose listener hears of every rebalance, and what else `KafkaConsumer` needs of one."""
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Joins the group for these topics, instead of those before; a name that starts with ^ is a pattern."""
+
+    def unsubscribe(self) -> None:
+        """Leaves the group; later polls tell the listener of it."""
+
+    def reached_ends(self) -> dict[TopicPartition, int]:
+        """The ends of the partitions that are caught up: behind them lie only transaction markers, if anything."""
+
+    def offsets_at(self, times: Mapping[TopicPartition, int], timeout_ms: int = 10_000) -> dict[TopicPartition, int]:
+        """For each partition the offset of its first record at or after a time (ms UTC); its end where none is."""
+
+    def commit_async(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        """Begins to commit offsets; the listener hears of the result inside a later poll."""
+
+
 def open_consumer(
     config: Mapping[str, object], topics: Sequence[str] = (), *, hold_assignment: bool = False
 ) -> RecordConsumer:
     """The columnar consumer; the plain one where librdkafka can't be used, or THALWEG_PLAIN_CONSUMER=1 asks for it."""
-    if os.environ.get("THALWEG_PLAIN_CONSUMER", "") not in ("", "0"):
-        return _plain(config, topics, hold_assignment)
-    try:
-        library_path()
-    except LibraryUnusable as error:
-        logger.warning("%s. Until then the slower plain consumer serves", error)
-        return _plain(config, topics, hold_assignment)
+    if not _can_be_columnar():
+        from thalweg.kafka.plain import PlainConsumer
+
+        return PlainConsumer(config, topics, hold_assignment=hold_assignment)
     from thalweg.kafka.columnar import ColumnarConsumer
 
     return ColumnarConsumer(config, topics, hold_assignment=hold_assignment)
 
 
-def _plain(config: Mapping[str, object], topics: Sequence[str], hold_assignment: bool) -> RecordConsumer:
-    from thalweg.kafka.plain import PlainConsumer
+def open_group_consumer(
+    config: Mapping[str, object], topics: Sequence[str], listener: RebalanceListener
+) -> GroupConsumer:
+    """`open_consumer`, with a listener."""
+    if not _can_be_columnar():
+        from thalweg.kafka.plain import PlainConsumer
 
-    return PlainConsumer(config, topics, hold_assignment=hold_assignment)
+        return PlainConsumer(config, topics, listener=listener)
+    from thalweg.kafka.columnar import ColumnarConsumer
+
+    return ColumnarConsumer(config, topics, listener=listener)
+
+
+def _can_be_columnar() -> bool:
+    if os.environ.get("THALWEG_PLAIN_CONSUMER", "") not in ("", "0"):
+        return False
+    try:
+        library_path()
+    except LibraryUnusable as error:
+        logger.warning("%s. Until then the slower plain consumer serves", error)
+        return False
+    return True

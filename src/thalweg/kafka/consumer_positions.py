@@ -10,14 +10,13 @@ from thalweg.kafka._consumer_buffer import Buffer
 from thalweg.kafka._group_events import GroupEvents
 from thalweg.kafka._offset_ledger import OffsetLedger
 from thalweg.kafka._produce_api import GroupMembership
-from thalweg.kafka.columnar import ColumnarConsumer
-from thalweg.kafka.consumer import TopicPartition
+from thalweg.kafka.consumer import GroupConsumer, TopicPartition
 
 
 class Positions:
     """Offsets are those of the next record to come."""
 
-    _consumer: ColumnarConsumer
+    _consumer: GroupConsumer
     _buffer: Buffer
     _ledger: OffsetLedger
     _events: GroupEvents

@@ -18,8 +18,7 @@ from thalweg.kafka._consumer_buffer import Buffer
 from thalweg.kafka._group_events import GroupEvents, RebalanceCallback
 from thalweg.kafka._offset_ledger import OffsetLedger
 from thalweg.kafka._worker_thread import WorkerThread
-from thalweg.kafka.columnar import ColumnarConsumer
-from thalweg.kafka.consumer import BEGINNING, COMMITTED, END, TopicPartition
+from thalweg.kafka.consumer import BEGINNING, COMMITTED, END, TopicPartition, open_group_consumer
 from thalweg.kafka.consumer_positions import Positions
 from thalweg.kafka.rows import BadRecords, KafkaRecord, RecordReader
 from thalweg.kafka.security import client_settings
@@ -144,7 +143,7 @@ class KafkaConsumer(Positions):
         self._events = GroupEvents(
             self, self._ledger, self._buffer, auto_commit=self._auto_commit, callbacks=(on_assign, on_revoke, on_lost)
         )
-        self._consumer = ColumnarConsumer(config, names, listener=self._events)
+        self._consumer = open_group_consumer(config, names, self._events)
 
     # ---------------------------------------------------------------- what to read
 

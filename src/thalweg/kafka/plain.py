@@ -13,17 +13,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from thalweg.errors import ConfigurationError, ConnectorError
-from thalweg.kafka._produce_api import FATAL, Failure, GroupMembership
+from thalweg.kafka._in_use import InUse
+from thalweg.kafka._plain_membership import ListenedPlainMembership, PlainMembership, failure_of
+from thalweg.kafka._plain_records import raw_records
+from thalweg.kafka._produce_api import STATE, GroupMembership
 from thalweg.kafka._reading_progress import ReadingProgress
+from thalweg.kafka._rebalancing import RebalanceListener
 from thalweg.kafka._records import without
-from thalweg.kafka._retry import until_settled
+from thalweg.kafka._retry import PASSING, until_settled
 from thalweg.kafka.arrow import to_arrow
 from thalweg.kafka.consumer_config import consumer_config
 from thalweg.kafka.consumer_errors import raise_for, raise_not_committed, unreachable
-from thalweg.records import Int64s, RawRecords, UInt64s
+from thalweg.records import RawRecords
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,7 +36,6 @@ logger = logging.getLogger("thalweg.kafka")
 TopicPartition = tuple[str, int]
 
 _PARTITION_EOF = -191
-_FENCED_INSTANCE_ID = 82
 _SLICE = 0.05
 """Seconds: `confluent_kafka` can't be woken, so a wait is cut into slices."""
 _REQUEST_TIMEOUT_MS = 10_000
@@ -48,46 +49,59 @@ class PlainConsumer:
     """
 
     def __init__(
-        self, config: Mapping[str, object], topics: Sequence[str] = (), *, hold_assignment: bool = False
+        self,
+        config: Mapping[str, object],
+        topics: Sequence[str] = (),
+        *,
+        hold_assignment: bool = False,
+        listener: RebalanceListener | None = None,
     ) -> None:
         from confluent_kafka import Consumer
 
-        settings: dict[str, Any] = dict(consumer_config(config, topics))
+        settings: dict[str, Any] = dict(consumer_config(config, topics, cooperative=listener is not None))
         self._brokers = settings.get("bootstrap.servers") or settings["metadata.broker.list"]
-        self._hold = hold_assignment
         self._progress = ReadingProgress()
+        self._membership = (
+            PlainMembership(self._progress, hold_assignment)
+            if listener is None
+            else ListenedPlainMembership(self._progress, listener, one_by_one=_is_cooperative(settings))
+        )
         self._pending: deque[RawRecords] = deque()
-        self._assigned: frozenset[TopicPartition] = frozenset()
-        self._offered: frozenset[TopicPartition] | None = None
-        self._revoked = False
         self._woken = False
-        self._closed = False
-        self._last_error: str | None = None
-        self._errors: list[Failure] = []
-        self._consumer: Consumer = Consumer(settings | {"error_cb": self._on_error}, logger=logger)
+        self._in_use = InUse()
+        self._consumer: Consumer = Consumer(settings | self._membership.settings, logger=logger)
         if topics:
-            self._consumer.subscribe(
-                list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-            )
+            self.subscribe(topics)
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """See `GroupConsumer`."""
+        with self._in_use():
+            self._membership.subscribe(self._consumer, topics)
+
+    def unsubscribe(self) -> None:
+        """See `GroupConsumer`."""
+        with self._in_use():
+            self._consumer.unsubscribe()
 
     # ---------------------------------------------------------------- reading
 
     def poll(self, max_records: int = 10_000, timeout_ms: int = 100) -> RawRecords | None:
         """See `RecordConsumer`."""
         deadline = time.monotonic() + timeout_ms / 1000
-        while True:
-            if self._pending:
-                raw = self._pending.popleft()
-                self._progress.handed_out(raw)
-                return raw
-            remaining = max(0.0, deadline - time.monotonic())
-            first = self._consumer.consume(1, min(_SLICE, remaining))
-            self._raise_errors()
-            if first:
-                self._take(first + self._consumer.consume(max(0, max_records - 1), 0))
-            elif self._woken or self._closed or remaining == 0:
-                self._woken = False
-                return None
+        with self._in_use():
+            while True:
+                if self._pending:
+                    raw = self._pending.popleft()
+                    self._progress.handed_out(raw)
+                    return raw
+                remaining = max(0.0, deadline - time.monotonic())
+                first = self._consumer.consume(1, min(_SLICE, remaining))
+                self._membership.raise_errors()
+                if first:
+                    self._take(first + self._consumer.consume(max(0, max_records - 1), 0))
+                elif self._woken or self._in_use.closing or remaining == 0:
+                    self._woken = False
+                    return None
 
     def poll_arrow(self, max_records: int = 10_000, timeout_ms: int = 100) -> pa.RecordBatch | None:
         """See `RecordConsumer`."""
@@ -102,33 +116,34 @@ class PlainConsumer:
                 by_topic.setdefault(message.topic(), []).append(message)
             else:
                 failed.append(message)
-        self._pending.extend(_raw_records(topic, found) for topic, found in by_topic.items())
+        self._pending.extend(raw_records(topic, found) for topic, found in by_topic.items())
         for message in failed:
             error = message.error()
             if error.code() == _PARTITION_EOF:
                 self._progress.reached_end((message.topic(), message.partition()), message.offset())
             else:
-                raise_for(_failure(error), message.topic(), message.partition(), message.offset())
+                raise_for(failure_of(error), message.topic(), message.partition(), message.offset())
 
     # ---------------------------------------------------------------- where it is
 
     def offered(self) -> frozenset[TopicPartition] | None:
-        return self._offered
+        return self._membership.offered
 
     @property
     def revoked(self) -> bool:
-        return self._revoked
+        return self._membership.revoked
 
     def start(self, positions: Mapping[TopicPartition, int]) -> None:
         """See `RecordConsumer`."""
-        self._progress.keep_only(frozenset(positions))
-        self._progress.restart(positions)
-        self._pending.clear()
-        self._consumer.assign(_list(positions))
-        self._assigned, self._offered = frozenset(positions), None
+        with self._in_use():
+            self._progress.keep_only(frozenset(positions))
+            self._progress.restart(positions)
+            self._pending.clear()
+            self._consumer.assign(_list(positions))
+            self._membership.started(frozenset(positions))
 
     def assignment(self) -> frozenset[TopicPartition]:
-        return self._assigned
+        return self._membership.assigned
 
     def positions(self) -> dict[TopicPartition, int]:
         return self._progress.positions()
@@ -136,32 +151,37 @@ class PlainConsumer:
     def caught_up(self) -> frozenset[TopicPartition]:
         return self._progress.caught_up()
 
+    def reached_ends(self) -> dict[TopicPartition, int]:
+        """See `GroupConsumer`."""
+        return self._progress.reached_ends()
+
     def end_offsets(self) -> dict[TopicPartition, int]:
         """See `RecordConsumer`."""
         ends = self._progress.ends()
-        for tp in self._assigned:
-            low_high = self._consumer.get_watermark_offsets(_list([tp])[0], cached=True)
-            if low_high is not None and low_high[1] >= 0:
-                ends[tp] = max(low_high[1], ends.get(tp, 0))
+        with self._in_use():
+            for tp in self._membership.assigned:
+                low_high = self._consumer.get_watermark_offsets(_list([tp])[0], cached=True)
+                if low_high is not None and low_high[1] >= 0:
+                    ends[tp] = max(low_high[1], ends.get(tp, 0))
         return ends
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """See `RecordConsumer`."""
-        from confluent_kafka import KafkaException
-
-        for tp in _list(positions):
-            try:
-                self._consumer.seek(tp)
-            except KafkaException as error:
-                raise ConnectorError(f"can't seek in {tp.topic} [{tp.partition}]: {error}") from error
-        self._pending = deque(without(self._pending, positions))
-        self._progress.restart(positions)
+        with self._in_use():
+            for tp in _list(positions):
+                # A partition that was assigned a moment ago is not fetched yet, and refuses to be moved.
+                what = f"seek in {tp.topic} [{tp.partition}]"
+                _ask(lambda _, tp=tp: self._consumer.seek(tp), _REQUEST_TIMEOUT_MS, what, PASSING | {STATE})
+            self._pending = deque(without(self._pending, positions))
+            self._progress.restart(positions)
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        self._consumer.pause(_list(partitions))
+        with self._in_use():
+            self._consumer.pause(_list(partitions))
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
-        self._consumer.resume(_list(partitions))
+        with self._in_use():
+            self._consumer.resume(_list(partitions))
 
     # ---------------------------------------------------------------- requests
 
@@ -170,52 +190,75 @@ class PlainConsumer:
         from confluent_kafka import KafkaException
 
         deadline = time.monotonic() + timeout_ms / 1000
-        while True:
-            try:
-                found = self._consumer.list_topics(timeout=min(0.5, timeout_ms / 1000))
-                return {name: len(topic.partitions) for name, topic in found.topics.items()}
-            except KafkaException as error:
-                if self._closed or time.monotonic() >= deadline:
-                    self._consumer.consume(1, 0)
-                    raise unreachable(self._brokers, timeout_ms / 1000, self._last_error) from error
+        with self._in_use():
+            while True:
+                try:
+                    found = self._consumer.list_topics(timeout=min(0.5, timeout_ms / 1000))
+                    return {name: len(topic.partitions) for name, topic in found.topics.items()}
+                except KafkaException as error:
+                    if self._in_use.closing or time.monotonic() >= deadline:
+                        self._consumer.consume(1, 0)
+                        self._membership.raise_errors()
+                        reason = self._membership.last_error
+                        raise unreachable(self._brokers, timeout_ms / 1000, reason) from error
 
     def watermarks(self, tp: TopicPartition, timeout_ms: int = _REQUEST_TIMEOUT_MS) -> tuple[int, int]:
         """See `RecordConsumer`."""
         what = f"ask for the offsets of {tp[0]} [{tp[1]}]"
         row = _list([tp])[0]
-        found = _ask(lambda seconds: self._consumer.get_watermark_offsets(row, timeout=seconds), timeout_ms, what)
+        with self._in_use():
+            found = _ask(lambda seconds: self._consumer.get_watermark_offsets(row, timeout=seconds), timeout_ms, what)
         return found[0], found[1]
 
     def committed(
         self, partitions: Iterable[TopicPartition], timeout_ms: int = _REQUEST_TIMEOUT_MS
     ) -> dict[TopicPartition, tuple[int, str]]:
         """See `RecordConsumer`."""
-        from confluent_kafka import KafkaException
-
         wanted = _list(partitions)
-
-        def ask(seconds: float) -> Any:
-            found = self._consumer.committed(wanted, timeout=seconds)
-            for tp in found:
-                if tp.error is not None:
-                    raise KafkaException(tp.error)
-            return found
-
-        found = _ask(ask, timeout_ms, "read the committed offsets")
+        with self._in_use():
+            found = _ask(
+                lambda seconds: _without_errors(self._consumer.committed(wanted, timeout=seconds)),
+                timeout_ms,
+                "read the committed offsets",
+            )
         return {(tp.topic, tp.partition): (tp.offset, tp.metadata or "") for tp in found if tp.offset >= 0}
+
+    def offsets_at(
+        self, times: Mapping[TopicPartition, int], timeout_ms: int = _REQUEST_TIMEOUT_MS
+    ) -> dict[TopicPartition, int]:
+        """See `GroupConsumer`."""
+        wanted = _list(times)
+        with self._in_use():
+            rows = _ask(
+                lambda seconds: _without_errors(self._consumer.offsets_for_times(wanted, timeout=seconds)),
+                timeout_ms,
+                "look up offsets by time",
+            )
+        found = {(row.topic, row.partition): row.offset for row in rows}
+        return {tp: offset if offset >= 0 else self.watermarks(tp, timeout_ms)[1] for tp, offset in found.items()}
 
     def commit_sync(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         """See `RecordConsumer`."""
-        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka import KafkaException
 
-        rows = [TopicPartition(t, p, offset, metadata) for (t, p), (offset, metadata) in offsets.items()]
-        try:
-            done = self._consumer.commit(offsets=rows, asynchronous=False)
-            errors = [tp.error for tp in done or () if tp.error is not None]
-        except KafkaException as error:
-            errors = [error.args[0]]
-        for problem in map(_failure, errors):
+        with self._in_use():
+            try:
+                done = self._consumer.commit(offsets=_noted(offsets), asynchronous=False)
+                errors = [tp.error for tp in done or () if tp.error is not None]
+            except KafkaException as error:
+                errors = [error.args[0]]
+        for problem in map(failure_of, errors):
             raise_not_committed(problem)
+
+    def commit_async(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        """See `GroupConsumer`."""
+        from confluent_kafka import KafkaException
+
+        with self._in_use():
+            try:
+                self._consumer.commit(offsets=_noted(offsets), asynchronous=True)
+            except KafkaException as error:
+                raise ConnectorError(f"can't commit: {error}") from error
 
     def group_metadata(self) -> GroupMembership:
         """See `RecordConsumer`. Needs librdkafka itself, as the transactional producer does.
@@ -225,7 +268,8 @@ class PlainConsumer:
         """
         from thalweg.kafka._consume_api import api
 
-        written: bytes = self._consumer.consumer_group_metadata()
+        with self._in_use():
+            written: bytes = self._consumer.consumer_group_metadata()
         pointer = ctypes.c_void_p()
         error = api().rd_kafka_consumer_group_metadata_read(ctypes.byref(pointer), written, len(written))
         if error or not pointer.value:
@@ -239,9 +283,11 @@ class PlainConsumer:
 
     def close(self) -> None:
         """Leaves the group (a static member keeps its place)."""
-        if not self._closed:
-            self._closed = True
-            self._consumer.close()
+        self._in_use.close(self.wake, self._leave)
+
+    def _leave(self) -> None:
+        self._membership.leaving = True
+        self._consumer.close()
 
     def __enter__(self) -> PlainConsumer:
         return self
@@ -249,42 +295,8 @@ class PlainConsumer:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    # ---------------------------------------------------------------- callbacks, run inside calls of ours
 
-    def _on_assign(self, consumer: Consumer, partitions: Sequence[Any]) -> None:
-        named = frozenset((tp.topic, tp.partition) for tp in partitions)
-        if self._hold:
-            consumer.assign([])
-            self._offered = named
-            return
-        self._progress.keep_only(frozenset())
-        self._assigned = named
-
-    def _on_revoke(self, consumer: Consumer, partitions: Sequence[Any]) -> None:
-        self._assigned = frozenset()
-        if self._hold:
-            self._revoked = True
-        if not self._closed:
-            self._progress.keep_only(frozenset())
-
-    def _on_error(self, error: Any) -> None:
-        self._last_error = error.str()
-        self._errors.append(_failure(error))
-
-    def _raise_errors(self) -> None:
-        errors, self._errors = self._errors, []
-        for error in errors:
-            raise_for(error)
-
-
-def _failure(error: Any) -> Failure:
-    fatal = error.fatal() or error.code() == FATAL
-    # The code beneath a fatal error can't be had from confluent_kafka; its text can.
-    code = _FENCED_INSTANCE_ID if fatal and "fenced" in error.str() else error.code()
-    return Failure(code, error.name(), error.str(), fatal=fatal)
-
-
-def _ask(ask: Callable[[float], Any], timeout_ms: int, what: str) -> Any:
+def _ask(ask: Callable[[float], Any], timeout_ms: int, what: str, passing: frozenset[int] = PASSING) -> Any:
     """Asks, again while the cluster settles.
 
     Raises:
@@ -305,7 +317,7 @@ def _ask(ask: Callable[[float], Any], timeout_ms: int, what: str) -> Any:
             return code
         return 0
 
-    if until_settled(attempt, timeout_ms):
+    if until_settled(attempt, timeout_ms, passing):
         raise ConnectorError(f"can't {what}: {last}") from last
     return answer
 
@@ -318,29 +330,25 @@ def _list(partitions: Iterable[TopicPartition] | Mapping[TopicPartition, int]) -
     return [TopicPartition(topic, partition) for topic, partition in partitions]
 
 
-def _raw_records(topic: str, messages: Sequence[Message]) -> RawRecords:
-    values = _Column([message.value() for message in messages])
-    keys = _Column([message.key() for message in messages])
-    times = [message.timestamp() for message in messages]
-    return RawRecords(
-        topic,
-        values.addresses,
-        values.lengths,
-        keys.addresses,
-        keys.lengths,
-        np.array([message.partition() for message in messages], dtype=np.int32),
-        np.array([message.offset() for message in messages], dtype=np.int64),
-        np.array([at if kind else -1 for kind, at in times], dtype=np.int64),
-        (values.data, keys.data),
-    )
+def _noted(offsets: Mapping[TopicPartition, tuple[int, str]]) -> list[Any]:
+    from confluent_kafka import TopicPartition
+
+    return [TopicPartition(t, p, offset, metadata) for (t, p), (offset, metadata) in offsets.items()]
 
 
-class _Column:
-    """Byte strings in one buffer, by address and length; None has length -1."""
+def _without_errors(rows: Sequence[Any]) -> Sequence[Any]:
+    """The rows of an answer.
 
-    def __init__(self, rows: Sequence[bytes | None]) -> None:
-        self.data = np.frombuffer(b"".join(row for row in rows if row) or b"\0", dtype=np.uint8)
-        self.lengths: Int64s = np.array([-1 if row is None else len(row) for row in rows], dtype=np.int64)
-        sizes = np.maximum(self.lengths, 0)
-        starts = (np.cumsum(sizes) - sizes).astype(np.uint64)
-        self.addresses: UInt64s = np.where(self.lengths < 0, 0, starts + np.uint64(self.data.ctypes.data))
+    Raises:
+        KafkaException: one of them is an error.
+    """
+    from confluent_kafka import KafkaException
+
+    for row in rows:
+        if row.error is not None:
+            raise KafkaException(row.error)
+    return rows
+
+
+def _is_cooperative(settings: Mapping[str, Any]) -> bool:
+    return "cooperative" in settings.get("partition.assignment.strategy", "")

@@ -21,6 +21,14 @@ pytestmark = pytest.mark.kafka
 Send = Callable[..., None]
 
 
+@pytest.fixture(params=["columnar", "plain"], autouse=True)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test is of both consumers: librdkafka's own, and what serves where that can't be used."""
+    name: str = request.param
+    monkeypatch.setenv("THALWEG_PLAIN_CONSUMER", "1" if name == "plain" else "0")
+    return name
+
+
 @pytest.fixture
 def send(kafka: Any) -> Send:
     producer = ck.Producer({"bootstrap.servers": kafka.bootstrap, "log_level": "0"})
@@ -366,3 +374,18 @@ def test_close_from_another_thread_ends_the_iteration(kafka: Any, topic: str, gr
     assert list(consumer) == []
     with pytest.raises(ConnectorError, match="closed"):
         consumer.committed([(topic, 0)])
+
+
+def test_a_callback_may_close_its_consumer(kafka: Any, topic: str, group: str, send: Send) -> None:
+    send(topic, b"x")
+    with KafkaConsumer(
+        kafka.bootstrap, topic, group_id=group, on_assign=lambda consumer, partitions: consumer.close()
+    ) as consumer:
+        assert list(consumer) == []
+    with pytest.raises(ConnectorError, match="closed"):
+        consumer.committed([(topic, 0)])
+
+
+def test_the_fallback_is_the_one_that_is_meant(kafka: Any, kind: str) -> None:
+    with KafkaConsumer(kafka.bootstrap) as consumer:
+        assert type(consumer._consumer).__name__ == {"plain": "PlainConsumer", "columnar": "ColumnarConsumer"}[kind]
