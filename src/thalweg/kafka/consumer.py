@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from thalweg.kafka._librdkafka import LibraryUnusable, library_path
 from thalweg.records import RawRecords
@@ -13,6 +13,7 @@ from thalweg.records import RawRecords
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from thalweg.kafka._produce_api import GroupMembership
     from thalweg.kafka._rebalancing import RebalanceListener
 
 logger = logging.getLogger("thalweg.kafka")
@@ -81,7 +82,7 @@ class RecordConsumer(Protocol):
     def commit_sync(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         """Commits offsets with metadata; returns when the broker has them."""
 
-    def group_metadata(self) -> Any:
+    def group_metadata(self) -> GroupMembership:
         """The membership at this moment, for transactions: `address` of librdkafka's, `close()` frees it."""
 
     def wake(self) -> None:

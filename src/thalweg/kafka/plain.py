@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import ConfigurationError, ConnectorError
@@ -39,6 +40,7 @@ _PARTITION_EOF = -191
 _SLICE = 0.05
 """Seconds: `confluent_kafka` can't be woken, so a wait is cut into slices."""
 _REQUEST_TIMEOUT_MS = 10_000
+_MOVING = PASSING | {STATE}
 
 
 class PlainConsumer:
@@ -170,10 +172,12 @@ class PlainConsumer:
         with self._in_use():
             for tp in _list(positions):
                 # A partition that was assigned a moment ago is not fetched yet, and refuses to be moved.
-                what = f"seek in {tp.topic} [{tp.partition}]"
-                _ask(lambda _, tp=tp: self._consumer.seek(tp), _REQUEST_TIMEOUT_MS, what, PASSING | {STATE})
+                _ask(partial(self._move, tp), _REQUEST_TIMEOUT_MS, f"seek in {tp.topic} [{tp.partition}]", _MOVING)
             self._pending = deque(without(self._pending, positions))
             self._progress.restart(positions)
+
+    def _move(self, place: Any, seconds: float) -> None:
+        self._consumer.seek(place)
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         with self._in_use():
