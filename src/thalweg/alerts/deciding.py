@@ -8,18 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from thalweg.alerts.alert import Alert
 from thalweg.alerts.evaluate import Hit, RuleSet, Verdicts, plain
 from thalweg.alerts.external import External
 from thalweg.alerts.lifecycle import AUTO, Lifecycle
+from thalweg.alerts.masks import Rows
 from thalweg.alerts.planning import RECHECK, RECHECK_EVERY, Planner, new_of
 from thalweg.alerts.rules import AlertRule
 from thalweg.alerts.severity import Status
 from thalweg.alerts.stages import Look, Stage
 from thalweg.alerts.states import Change, ChangeKind, StateTracker
-from thalweg.alerts.states.runs import runs
+from thalweg.alerts.states.runs import Events, runs
 from thalweg.alerts.store.base import Changes, Conflict, Entry, New, Store, Task
 from thalweg.alerts.templates import Template
 from thalweg.durations import milliseconds
@@ -183,22 +185,35 @@ class Decider:
         found: list[Change] = []
         if not rules.watching or not frame.height:
             return found
-        failed = pl.Series([row in verdicts.failed for row in range(frame.height)]) if verdicts.failed else None
-        groups = key_groups(frame, list(keys)) if keys else key_groups(frame, [])
+        events = Events(frame, key_groups(frame, list(keys)), lambda row: event_of(frame.row(row, named=True)))
+        failed = np.array(sorted(verdicts.failed), np.int64)
         for rule in rules.watching:
-            holds = verdicts.holds[rule.id]
-            ends = verdicts.clears.get(rule.id, ~holds)
-            if failed is not None:
-                holds, ends = holds & ~failed, ends & ~failed
-            by = list(keys if rule.by is None else rule.by)
-            for run in runs(
-                frame, by, holds, ends, groups, tracker.fingerprints(rule.id),
-                fingerprint=lambda values, rule=rule: rule.fingerprint(plain(dict(values))),  # type: ignore[misc]
-                event_of=lambda row: event_of(frame.row(row, named=True)),
-                gap=None if rule.absent is None else milliseconds(rule.absent),
-            ):  # fmt: skip
-                found += tracker.on_run(rule, run)
+            found += self._follow_one(
+                rule, events, verdicts, list(keys if rule.by is None else rule.by), failed, tracker
+            )
         return sorted(found, key=lambda change: change.at)
+
+    @staticmethod
+    def _follow_one(
+        rule: AlertRule, events: Events, verdicts: Verdicts, by: Sequence[str], failed: Rows, tracker: StateTracker
+    ) -> list[Change]:
+        keyed = events.keyed(by)
+        states = tracker.among(rule, by, keyed)
+        if rule.id not in verdicts.holds and not states:
+            return []
+        holds = events.flags(verdicts.holds.get(rule.id))
+        ends = ~holds if rule.clear is None else events.flags(verdicts.clears.get(rule.id))
+        holds[failed] = ends[failed] = False
+
+        def fingerprint(code: int) -> str:
+            return states[code].fingerprint if code in states else rule.fingerprint(keyed.values[code])
+
+        known = {code: state.last for code, state in states.items()}
+        gap = None if rule.absent is None else milliseconds(rule.absent)
+        found: list[Change] = []
+        for run in runs(events, keyed, holds, ends, known, fingerprint, gap):
+            found += tracker.on_run(rule, run)
+        return found
 
     def changed(self, changes: Sequence[Change]) -> Found:
         """Stores what became of states; gives the alerts that began or ended."""

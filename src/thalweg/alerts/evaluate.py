@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from thalweg.alerts.masks import Masks, Rows
 from thalweg.alerts.rules import AlertRule
 from thalweg.expressions import CompiledFunction, compile_function
 
@@ -26,13 +27,13 @@ class Verdicts:
     """What the conditions of all rules say of a batch.
 
     Attributes:
-        holds: by rule id, the condition row by row; rules that match nothing may be left out.
-        clears: by rule id, where the rule has a `clear` condition.
+        holds: by rule id, the rows on which its condition holds; rules that match nothing are left out.
+        clears: the same of the rules' `clear` conditions.
         failed: rows on which a condition raised.
     """
 
-    holds: dict[str, pl.Series]
-    clears: dict[str, pl.Series]
+    holds: dict[str, Rows]
+    clears: dict[str, Rows]
     failed: dict[int, Exception]
 
 
@@ -46,39 +47,35 @@ class RuleSet:
             self._compiled.append((rule, True, compiled_condition(rule.condition, schema)))
             if rule.clear is not None:
                 self._compiled.append((rule, False, compiled_condition(rule.clear, schema)))
-        self._fast = [(rule, own, c.exprs) for rule, own, c in self._compiled if isinstance(c.exprs, pl.Expr)]
+        fast = [(rule, own, c.exprs) for rule, own, c in self._compiled if isinstance(c.exprs, pl.Expr)]
+        self._fast = [(rule, own) for rule, own, _ in fast]
+        self._masks = Masks([expr for _, _, expr in fast], schema if schema is not None else pl.Schema())
         self._slow = [(rule, own, c) for rule, own, c in self._compiled if not c.vectorised]
         self._order = {rule.id: number for number, rule in enumerate(self.rules)}
         self.watching = [rule for rule in self.rules if rule.watches_state or rule.absent is not None]
-        self.single = [rule for rule in self.rules if not (rule.watches_state or rule.absent is not None)]
+        self._single = {rule.id: rule for rule in self.rules if not (rule.watches_state or rule.absent is not None)}
 
     def verdicts(self, frame: pl.DataFrame) -> Verdicts:
         """Evaluates all conditions; null counts as false."""
         found = Verdicts({}, {}, {})
-        if self._fast:
-            # Lazily, so that what several conditions have in common is computed once.
-            query = frame.lazy().select(expr.alias(str(number)) for number, (_, _, expr) in enumerate(self._fast))
-            masks = query.collect()
-            for number, (rule, own, _) in enumerate(self._fast):
-                mask = masks.get_column(str(number))
-                if mask.null_count():
-                    mask = mask.fill_null(False)
-                if mask.len() != frame.height:  # a condition without a column
-                    mask = mask.new_from_index(0, frame.height)
-                (found.holds if own else found.clears)[rule.id] = mask
+        for number, rows in self._masks.rows(frame).items():
+            rule, own = self._fast[number]
+            (found.holds if own else found.clears)[rule.id] = rows
         for rule, own, compiled in self._slow:
             results = compiled.evaluate_rows(frame)
             found.failed.update(results.errors)
-            mask = pl.Series([bool(value) for value in results.values], dtype=pl.Boolean)
-            (found.holds if own else found.clears)[rule.id] = mask
+            rows = np.flatnonzero([bool(value) for value in results.values])
+            if len(rows):
+                (found.holds if own else found.clears)[rule.id] = rows
         return found
 
     def hits(self, verdicts: Verdicts) -> list[Hit]:
         """Rows and the single-event rules that they match, in the order of rows, then rules."""
         found = [
-            Hit(rule, row)
-            for rule in self.single
-            for row in np.flatnonzero(verdicts.holds[rule.id].to_numpy()).tolist()
+            Hit(self._single[id], row)
+            for id, rows in verdicts.holds.items()
+            if id in self._single
+            for row in rows.tolist()
             if row not in verdicts.failed
         ]
         return sorted(found, key=lambda hit: (hit.row, self._order[hit.rule.id]))

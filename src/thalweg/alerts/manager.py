@@ -38,8 +38,7 @@ from thalweg.alerts.stages import (
     StormProtection,
     Suppressing,
 )
-from thalweg.alerts.states import StateTracker
-from thalweg.alerts.states.tracker import Followed
+from thalweg.alerts.states import Followed, StateTracker
 from thalweg.alerts.store import Changes, Store, open_store
 from thalweg.alerts.timers import Timers
 from thalweg.alerts.worker import Worker

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from thalweg.alerts.escalation import EscalationLevel, EscalationPolicy
@@ -122,7 +123,7 @@ class AlertRule:
         text = repr((self.id, sorted((name, str(value)) for name, value in values.items())))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Changes with what the rule says, its condition included where that is a text or an expression (a function's
         code can't be told apart)."""

@@ -8,7 +8,7 @@ than the one before it of the same fingerprint is passed over.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from heapq import heappop, heappush
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 import polars as pl
 
 from thalweg.alerts.rules import AlertRule
-from thalweg.alerts.states.runs import Run
+from thalweg.alerts.states.index import Followed, StateIndex
+from thalweg.alerts.states.runs import Keyed, Run
 from thalweg.durations import milliseconds
 
 TELL_EVERY = 10_000
@@ -51,44 +52,29 @@ class Change:
     """The row that caused it; -1: time did."""
 
 
-@dataclass
-class Followed:
-    """One state that is under way. `firing`: it has begun as far as the rule is concerned (it has held long enough)."""
-
-    rule: str
-    fingerprint: str
-    group: int
-    since: int
-    last: int
-    event: dict[str, Any] = field(default_factory=dict)
-    firing: bool = False
-    ended: int | None = None
-    more: int = 0
-    told: int = 0
-
-
 class StateTracker:
     """The states of one step of a stream, or of events given to a manager directly."""
 
     def __init__(self) -> None:
-        self._states: dict[tuple[str, str], Followed] = {}
+        self._states = StateIndex()
         self._due: list[tuple[int, str, str]] = []
+        self._queued: dict[tuple[str, str], int] = {}
         self._changed: set[tuple[str, str]] = set()
         self._gone: set[tuple[str, str]] = set()
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def fingerprints(self, rule: str) -> dict[str, int]:
-        """The fingerprints of a rule with a state under way, and the time of their last event."""
-        return {f: state.last for (r, f), state in self._states.items() if r == rule}
+    def among(self, rule: AlertRule, by: Sequence[str], keyed: Keyed) -> Mapping[int, Followed]:
+        """The states of a rule that a batch is about, by the batch's codes."""
+        return self._states.among(rule, by, keyed)
 
     def on_run(self, rule: AlertRule, run: Run) -> list[Change]:
         """Takes a run of events of one fingerprint among which the conditions do not change."""
         key = (rule.id, run.fingerprint)
-        state = self._states.get(key)
+        state = self._states.get(*key)
         changes = self._until(rule, state, run.watermark, -1) if state is not None else []
-        state = self._states.get(key)
+        state = self._states.get(*key)
         changes += (
             self._absence(rule, key, state, run) if rule.absent is not None else self._state(rule, key, state, run)
         )
@@ -99,9 +85,16 @@ class StateTracker:
         """What time alone brings about: states that have held, absences, and ends that have lasted long enough."""
         changes: list[Change] = []
         while self._due and self._due[0][0] <= now:
-            _, rule_id, fingerprint = heappop(self._due)
-            state, rule = self._states.get((rule_id, fingerprint)), rules.get(rule_id)
-            if state is not None and rule is not None:
+            due, rule_id, fingerprint = heappop(self._due)
+            if self._queued.get((rule_id, fingerprint)) != due:
+                continue  # it was put earlier since
+            del self._queued[rule_id, fingerprint]
+            state, rule = self._states.get(rule_id, fingerprint), rules.get(rule_id)
+            if state is None or rule is None or (real := _due_of(rule, state)) is None:
+                continue
+            if real > due:
+                self._schedule(state, real)
+            else:
                 changes += self._until(rule, state, now, -1)
         return changes
 
@@ -117,7 +110,7 @@ class StateTracker:
         changes: list[Change] = []
         if state is None:
             state = Followed(rule.id, run.fingerprint, run.group, run.first, run.first, dict(run.event))
-            self._states[key] = state
+            self._states.put(state)
             self._schedule(state, run.first + rule.hold_ms)
             state.more = run.count - 1
         else:
@@ -175,7 +168,8 @@ class StateTracker:
             return []
         changes: list[Change] = []
         if state is None:
-            state = self._states[key] = Followed(rule.id, run.fingerprint, run.group, run.first, run.first)
+            state = Followed(rule.id, run.fingerprint, run.group, run.first, run.first, dict(run.latest))
+            self._states.put(state)
         elif run.first >= state.last:
             changes += self._missing(rule, state, run.first, run.row)
         if state.firing:
@@ -198,22 +192,26 @@ class StateTracker:
     # -- keeping
 
     def _schedule(self, state: Followed, due: int) -> None:
-        heappush(self._due, (due, state.rule, state.fingerprint))
+        """Has time look at a state. One look is queued per state; it finds out if it is early."""
+        key = (state.rule, state.fingerprint)
+        if (queued := self._queued.get(key)) is None or due < queued:
+            self._queued[key] = due
+            heappush(self._due, (due, *key))
 
     def _forget(self, key: tuple[str, str]) -> None:
-        if self._states.pop(key, None) is not None:
+        if self._states.remove(*key):
             self._gone.add(key)
 
     def changed(self) -> tuple[list[Followed], set[tuple[str, str]]]:
         """The states that changed since the last call, and those that are gone."""
-        states = [self._states[key] for key in self._changed if key in self._states]
-        gone = {key for key in self._gone if key not in self._states}
+        states = [state for key in self._changed if (state := self._states.get(*key)) is not None]
+        gone = {key for key in self._gone if self._states.get(*key) is None}
         self._changed, self._gone = set(), set()
         return states, gone
 
     def all(self) -> list[Followed]:
         """Every state under way."""
-        return list(self._states.values())
+        return list(self._states)
 
     def restore(self, states: Iterable[Followed], rules: Mapping[str, AlertRule]) -> None:
         """Takes states back; those of rules that are no more are dropped."""
@@ -221,13 +219,18 @@ class StateTracker:
             rule = rules.get(state.rule)
             if rule is None or not (rule.watches_state or rule.absent is not None):
                 continue
-            self._states[state.rule, state.fingerprint] = state
-            if rule.absent is not None:
-                self._schedule(state, state.last + milliseconds(rule.absent))
-            elif state.ended is not None:
-                self._schedule(state, state.ended + (rule.resolve_ms or 0))
-            elif not state.firing:
-                self._schedule(state, state.since + rule.hold_ms)
+            self._states.put(state)
+            if (due := _due_of(rule, state)) is not None:
+                self._schedule(state, due)
+
+
+def _due_of(rule: AlertRule, state: Followed) -> int | None:
+    """When time alone changes something about a state next."""
+    if rule.absent is not None:
+        return None if state.firing else state.last + milliseconds(rule.absent)
+    if state.ended is not None:
+        return None if rule.resolve_ms is None else state.ended + rule.resolve_ms
+    return None if state.firing else state.since + rule.hold_ms
 
 
 def _change(kind: ChangeKind, state: Followed, at: int, row: int) -> Change:
