@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from thalweg.errors import ConnectorError, RestartRequired
+from thalweg.errors import ConnectorError, FencedError, RestartRequired, SourceClosed
 from thalweg.streams.batch import MIN_TIME
 from thalweg.streams.connector import Broker
 from thalweg.streams.engine.session import Session
@@ -64,6 +64,8 @@ class Runner:
         self._stop = threading.Event()
         self._restarts = 0
         self._in_a_row = 0
+        self._committed = False
+        self._patient = False
         self._started = time.monotonic()
         self._next_status = 0.0
         self._rates = {source.topic: Rate() for source in plan.sources}
@@ -78,10 +80,15 @@ class Runner:
             ThalwegError: what stopped the job; nothing of the broken epoch is committed.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
+        self._patient = not until_caught_up
         self.settings.requests.open(self._wake)
         try:
-            while not self._attempt(deadline, until_caught_up):
-                self._back_off()
+            while (lost := self._attempt(deadline, until_caught_up)) is not None:
+                if not self._back_off(deadline):
+                    raise lost
+                if self._stop.is_set():  # what was open is lost already; what was committed stays
+                    self._set_state("stopped")
+                    return
         except BaseException as error:
             self._set_state("failed", error)
             raise
@@ -97,33 +104,46 @@ class Runner:
         """The job as it was within the last moments."""
         return self._status
 
-    def _attempt(self, deadline: float | None, until_caught_up: bool) -> bool:
-        """One session; true when the job has ended, false when it is to start again."""
+    def _attempt(self, deadline: float | None, until_caught_up: bool) -> ConnectorError | None:
+        """One session; None when the job has ended, or why it is to start again."""
         session = Session(self.plan, self._broker, self.settings, self._clock, self._wake, self._stop.is_set)
         self._set_state("starting")
+        opened = False
         try:
             session.open()
+            opened = True
             self._loop(session, deadline, until_caught_up)
             self._set_state("stopping")
             session.finish()
             self._publish(session, "stopped")
         except RestartRequired as error:
-            committed = getattr(session, "pipeline", None)
-            if self._stop.is_set() and committed is None:
-                self._set_state("stopped")
-                return True
-            self._in_a_row = 0 if committed is not None and committed.figures.count else self._in_a_row
-            if self._in_a_row >= MAX_RESTARTS:
-                raise ConnectorError(f"gave up after {MAX_RESTARTS} restarts without a commit: {error}") from error
-            self.settings.requests.lost()
-            if committed is not None and committed.figures.count:
-                self.settings = replace(self.settings, savepoint=None)  # what it held is committed now
-            logger.warning("starting again from the last commit: %s", error)
-            self._set_state("restarting", error)
-            return False
+            self._lost(session, error)
+            return error
+        except (FencedError, SourceClosed):
+            raise
+        except ConnectorError as error:
+            # A job that ran before finds its broker away: that passes. One that has just been started is told.
+            if opened or not self._committed:
+                raise
+            self._lost(session, error)
+            return error
         finally:
             session.close()
-        return True
+        return None
+
+    def _lost(self, session: Session, error: ConnectorError) -> None:
+        """Notes that a session ended before its time; raises where there is no sense in another one."""
+        pipeline = getattr(session, "pipeline", None)
+        if pipeline is not None and pipeline.figures.count:
+            self._in_a_row = 0
+            self._committed = True
+            self.settings = replace(self.settings, savepoint=None)  # what it held is committed now
+        # One that has worked goes on trying, as long as an outage may take. One that has not may never do.
+        if self._in_a_row >= MAX_RESTARTS and not (self._committed and self._patient):
+            raise ConnectorError(f"gave up after {MAX_RESTARTS} restarts without a commit: {error}") from error
+        self.settings.requests.lost()
+        logger.warning("starting again from the last commit: %s", error)
+        self._set_state("restarting", error)
 
     def _loop(self, session: Session, deadline: float | None, until_caught_up: bool) -> None:
         self._publish(session, "running")
@@ -147,11 +167,13 @@ class Runner:
             wait = min(wait, deadline - time.monotonic())
         return max(0.0, wait)
 
-    def _back_off(self) -> None:
+    def _back_off(self, deadline: float | None) -> bool:
+        """Waits before the next session; false where there is no time left for one."""
         self._restarts += 1
         self._in_a_row += 1
-        delay = min(10.0, 0.05 * 2**self._in_a_row) * random.uniform(0.5, 1.0)
+        delay = min(10.0, 0.05 * 2 ** min(self._in_a_row, 10)) * random.uniform(0.5, 1.0)
         self._stop.wait(delay)
+        return deadline is None or time.monotonic() < deadline
 
     # -- status
 
