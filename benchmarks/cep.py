@@ -7,7 +7,8 @@ that a job runs (conditions, order, automaton, matches), pinned to one core with
 (Java, parallelism 1, heap state, object reuse) makes the same events from their numbers and may use all cores; its rate
 is that after the first fifth. What both find is compared: number of matches, of events in them, the sum of their
 numbers. Rates are given per second, and per second of CPU (all threads of the process), which other load on the machine
-hardly touches; the ratio is that of the latter.
+hardly touches; the ratio is that of the latter. At the end a job on Kafka is timed, from the event that completes a
+match to the match on its topic (`cep_latency.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,25 @@ def memory(partial_matches: int) -> dict[str, float]:
     return {"partial_matches": alive, "bytes_each": round((process.memory_info().rss - before) / alive)}
 
 
+def latencies(rate: int, seconds: int) -> dict[str, Any]:
+    """Of a job at a fixed rate, with each guarantee."""
+    from benchmarks.cep_latency import GUARANTEES, measure
+    from thalweg.kafka.local_cluster import LocalKafka
+
+    results: dict[str, Any] = {}
+    with LocalKafka() as kafka:
+        for guarantee in GUARANTEES:
+            found = measure(kafka.bootstrap, rate, seconds, guarantee)
+            results[f"latency at {rate:,} events/s, {guarantee}"] = asdict(found)
+            print(
+                f"latency, {guarantee}, {rate:,} events/s: p50 {found.p50:.1f} p95 {found.p95:.1f} p99 {found.p99:.1f}"
+                f" max {found.max:.1f} ms over {found.matches} matches; generator late by {found.behind_ms:.1f} ms at"
+                f" most, {found.missing} matches amiss",
+                flush=True,
+            )
+    return results
+
+
 def _say(name: str, rates: dict[str, Any], rest: str) -> None:
     per_second, per_cpu = rates["events_per_second"], rates["events_per_cpu_second"]
     print(f"{name:26} {per_second:>11,} events/s {per_cpu:>11,} per CPU second  {rest}", flush=True)
@@ -189,10 +209,16 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="fewer events, and no Flink")
     options.add_argument("--json", action="store_true", help=f"write {RESULTS.relative_to(Path.cwd())}")
     options.add_argument("--case", action="append", choices=[case.name for case in CASES])
+    options.add_argument("--rate", type=int, default=100_000, help="events per second of the latency runs")
+    options.add_argument("--latency-seconds", type=int, default=40, help="0: no latency runs")
+    options.add_argument("--only-latency", action="store_true")
     options.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.memory:
         print(json.dumps(memory(given.memory)))
+        return
+    if given.only_latency:
+        latencies(given.rate, given.latency_seconds)
         return
     cores = psutil.Process().cpu_affinity()
     results: dict[str, Any] = {}
@@ -219,6 +245,8 @@ def main() -> None:
             fact = json.loads(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
             results[f"memory, {size:,} partial matches"] = fact
             print(f"memory: {fact['partial_matches']:,} partial matches, {fact['bytes_each']} bytes each", flush=True)
+        if given.latency_seconds and not given.quick:
+            results |= latencies(given.rate, given.latency_seconds)
     if given.json:
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")
 

@@ -55,14 +55,20 @@ def generate(bootstrap: str, topic: str, rate: int, seconds: int, start: int) ->
     All events are made before `start`: made second by second, those at the start of a second, which are the ones that
     close the windows, would wait for the others to be made.
     """
+    random = np.random.default_rng(11)
+    return send(
+        bootstrap, topic, rate, start, [rows_of_second(second, rate, start, random) for second in range(seconds)]
+    )
+
+
+def send(bootstrap: str, topic: str, rate: int, start: int, seconds: list[list[tuple[int, str, str]]]) -> float:
+    """Sends each second's events (partition, key, value) when they are due; returns the worst delay, ms."""
     producer = Producer(
         {"bootstrap.servers": bootstrap, "linger.ms": 1, "queue.buffering.max.messages": 2_000_000, "acks": 1}
     )
-    random = np.random.default_rng(11)
-    seconds_of_rows = [rows_of_second(second, rate, start, random) for second in range(seconds)]
     gc.freeze()  # millions of tuples that live to the end: nothing for the collector to walk through
     worst = 0.0
-    for second, rows in enumerate(seconds_of_rows):
+    for second, rows in enumerate(seconds):
         sent = 0
         while sent < rate:
             now = time.time() * 1_000 - start - second * 1_000

@@ -13,7 +13,6 @@ from thalweg.cep.correlate.held import Held, Terms
 from thalweg.cep.correlate.results import correlation_rows
 from thalweg.cep.ordered import EventOrder, grouped
 from thalweg.cep.pattern import AfterMatch
-from thalweg.cep.sequence.events import ID
 from thalweg.records import Int64s
 from thalweg.streams.batch import KEY_GROUP, RESERVED, TIMESTAMP, Batch, Watermark
 from thalweg.streams.operator import Operator, State, StateDelta
@@ -103,7 +102,7 @@ class Correlate(Operator):
             rows = keys.with_columns(pl.Series(_NUMBER, numbers))
             puts.append(self._saved_frame(_CONSUMED, rows, self.names, self.order.released))
         for stream, rows, numbers in self.held.held_since(0 if full else self._saved):
-            rows = rows.drop(ID).with_columns(pl.Series(_NUMBER, numbers))
+            rows = rows.with_columns(pl.Series(_NUMBER, numbers))
             last = int(rows.get_column(TIMESTAMP).max())  # type: ignore[arg-type]
             puts.append(self._saved_frame(f"{_EVENTS}{stream}@", rows, self.keys[stream], last))
         self._saved = self._next

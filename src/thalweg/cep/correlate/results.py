@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from thalweg.cep.correlate.held import Correlated
-from thalweg.cep.sequence.events import ID, EventStore
+from thalweg.cep.sequence.events import EventStore
 from thalweg.records import Int64s
 from thalweg.streams.batch import OFFSET, PARTITION, RESERVED, SOURCE, TIMESTAMP, WATERMARK
 
@@ -22,12 +22,10 @@ PROVENANCE = pl.Struct(
     {"stream": pl.String, "topic": pl.String, "partition": pl.Int32, "offset": pl.Int64, "time": pl.Int64}
 )
 
-_HIDDEN = frozenset({*RESERVED, ID})
-
 
 def event_struct(columns: Mapping[str, pl.DataType]) -> pl.Struct:
     """The type of one event of a stream with these columns."""
-    return pl.Struct({name: dtype for name, dtype in columns.items() if name not in _HIDDEN})
+    return pl.Struct({name: dtype for name, dtype in columns.items() if name not in RESERVED})
 
 
 def result_schema(
@@ -92,7 +90,7 @@ def _events(
     """For each match the list of its events of one stream."""
     if rows is None:
         return pl.Series(name, [[]], dtype=pl.List(event_struct(columns))).new_from_index(0, matches)
-    structs = rows.select(pl.struct([n for n in rows.columns if n not in _HIDDEN]).alias(name)).to_series()
+    structs = rows.select(pl.struct([n for n in rows.columns if n not in RESERVED]).alias(name)).to_series()
     found = pl.DataFrame([pl.Series("match", match), structs]).group_by("match", maintain_order=True).agg(name)
     if found.height < matches:
         everyone = pl.DataFrame({"match": np.arange(matches)})

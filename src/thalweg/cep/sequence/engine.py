@@ -19,7 +19,7 @@ from thalweg.cep.sequence import saved
 from thalweg.cep.sequence.conditions import MASK, Conditions, PatternBits, any_bit, masks_of
 from thalweg.cep.sequence.events import EventStore
 from thalweg.cep.sequence.keys import KeyCodes
-from thalweg.cep.sequence.matches import TRIGGER, MatchSchemas, match_rows
+from thalweg.cep.sequence.matches import MatchSchemas, match_rows
 from thalweg.cep.sequence.partials import PartialMatches
 from thalweg.cep.sequence.slots import linear_steps
 from thalweg.expressions import Row, iter_rows
@@ -166,11 +166,7 @@ class PatternEngine:
             timed_out.append((self.patterns[number], found.timed_out))
 
     def _rows(self, found: Tables) -> pl.DataFrame | None:
-        """By the time at which each match became certain, those that time alone completed first."""
-        if not found:
-            return None
-        rows = match_rows(found, self._schemas, self.store, self.keys)
-        return rows.sort(TIMESTAMP, TRIGGER, maintain_order=True).drop(TRIGGER)
+        return match_rows(found, self._schemas, self.store, self.keys) if found else None
 
     def _touch(self, codes: Int64s) -> None:
         if not self.keeps_changes:

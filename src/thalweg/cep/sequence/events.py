@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +14,26 @@ from thalweg.records import Int64s
 ID = "__id"
 
 
+class _Part(NamedTuple):
+    """Some events, and their ids."""
+
+    frame: pl.DataFrame
+    ids: Int64s
+
+
 class EventStore:
-    """Events by id; ids grow, so frames are in their order.
+    """Events by id; ids grow, so parts are in their order.
 
     Nothing says goodbye to single events: when the store has doubled since it was last looked through, or partial
     matches have run out of time, events that no partial match holds are dropped. That costs each event a constant
-    share.
+    share. A look-up costs what it finds, not what is held: parts are put together only when there are many, small ones
+    first.
     """
 
     def __init__(self) -> None:
-        self._frames: list[pl.DataFrame] = []
+        self._parts: list[_Part] = []
+        self._together: pl.DataFrame | None = None
+        """All parts as one frame, while they are as they are."""
         self._rows = 0
         self._limit = _LEAST
         self.next_id = 0
@@ -35,38 +46,73 @@ class EventStore:
     @property
     def bytes(self) -> int:
         """Their size, about."""
-        return sum(int(frame.estimated_size()) for frame in self._frames)
+        return sum(int(part.frame.estimated_size()) for part in self._parts)
 
     def add(self, events: pl.DataFrame) -> Int64s:
         """Takes events; returns their ids."""
         ids = np.arange(self.next_id, self.next_id + events.height, dtype=np.int64)
         self.next_id += events.height
         if events.height:
-            self._frames.append(events.with_columns(pl.Series(ID, ids)))
+            self._parts.append(_Part(events, ids))
+            self._together = None
             self._rows += events.height
+            if len(self._parts) > _MOST_PARTS:
+                self._merge()
         return ids
 
     def get(self, ids: Int64s) -> pl.DataFrame:
-        """The events of these ids, in their order, with `__id`."""
+        """The events of these ids, in their order."""
         frame = self._all()
-        places = np.searchsorted(frame.get_column(ID).to_numpy(), ids)
+        places: Int64s = frame_places(self._parts, ids)
         return frame[places]
 
     def trim(self, referenced: Callable[[], Int64s], *, now: bool = False) -> None:
         """Drops what nothing refers to, if it is worth the look; `now`: the caller says that it is."""
         if self._rows <= (_LEAST if now else self._limit):
             return
-        frame = self._all()
-        kept = frame.filter(pl.Series(_among(frame.get_column(ID).to_numpy(), referenced())))
-        # A filter of few rows may still point into the old buffers; a copy lets them go.
-        self._frames = [kept.select(pl.all().gather(pl.int_range(pl.len()))).rechunk()] if kept.height else []
-        self._rows = kept.height
-        self._limit = max(_LEAST, 2 * kept.height)
+        ids = np.concatenate([part.ids for part in self._parts])
+        kept = np.flatnonzero(_among(ids, referenced()))
+        # Gathered, not cut out: what is dropped lets its buffers go.
+        self._parts = [_Part(self._all()[kept].rechunk(), ids[kept])] if len(kept) else []
+        self._together = None
+        self._rows = len(kept)
+        self._limit = max(_LEAST, 2 * len(kept))
 
     def _all(self) -> pl.DataFrame:
-        if len(self._frames) != 1:
-            self._frames = [pl.concat(self._frames, how="diagonal_relaxed")]
-        return self._frames[0]
+        if self._together is None:
+            self._together = _concat([part.frame for part in self._parts])
+        return self._together
+
+    def _merge(self) -> None:
+        """Puts the last parts together, as far back as they are not larger than all that come after."""
+        first, rows = len(self._parts), 0
+        while first and self._parts[first - 1].frame.height <= max(rows, self._parts[-1].frame.height):
+            first -= 1
+            rows += self._parts[first].frame.height
+        first = min(first, len(self._parts) - 2)
+        last = self._parts[first:]
+        merged = _Part(_concat([part.frame for part in last]).rechunk(), np.concatenate([part.ids for part in last]))
+        self._parts[first:] = [merged]
+
+
+def frame_places(parts: list[_Part], ids: Int64s) -> Int64s:
+    """Where the events of these ids are, counted over all parts."""
+    if len(parts) == 1:
+        return np.searchsorted(parts[0].ids, ids)
+    starts = np.cumsum([0, *(len(part.ids) for part in parts)])
+    which = np.searchsorted(np.array([part.ids[0] for part in parts]), ids, side="right") - 1
+    places = np.empty(len(ids), np.int64)
+    for number in np.unique(which).tolist():
+        here = which == number
+        places[here] = starts[number] + np.searchsorted(parts[number].ids, ids[here])
+    return places
+
+
+def _concat(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    if len(frames) == 1:
+        return frames[0]
+    same = all(frame.schema == frames[0].schema for frame in frames)
+    return pl.concat(frames, how="vertical" if same else "diagonal_relaxed")
 
 
 def _among(ids: Int64s, wanted: Int64s) -> npt.NDArray[np.bool_]:
@@ -80,3 +126,4 @@ def _among(ids: Int64s, wanted: Int64s) -> npt.NDArray[np.bool_]:
 
 
 _LEAST = 4_096
+_MOST_PARTS = 64

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from thalweg.cep.found import MatchTable
 from thalweg.cep.measures import measures_of
 from thalweg.cep.pattern import Pattern
-from thalweg.cep.sequence.events import ID, EventStore
+from thalweg.cep.sequence.events import EventStore
 from thalweg.errors import ConfigurationError
 from thalweg.records import Int64s
 from thalweg.streams.batch import RESERVED, TIMESTAMP, WATERMARK
 from thalweg.streams.plan.functions import check_types
 
-HIDDEN = frozenset({*RESERVED, ID, "__mask", "__code"})
-TRIGGER = "__trigger"
-"""The id of the event that made a match certain; -1: the passing of time did."""
+HIDDEN = frozenset({*RESERVED, "__mask", "__code"})
 
 
 def match_schema(patterns: Sequence[Pattern], keys: Sequence[str], events: pl.Schema) -> pl.Schema:
@@ -78,10 +75,11 @@ def match_rows(
     found: Sequence[tuple[Pattern, MatchTable]], schemas: MatchSchemas, store: EventStore, keys: Sequence[str]
 ) -> pl.DataFrame:
     """One row per match: `pattern`, key columns, `match_start`, `match_end` (ms UTC), `events`, measures, the reserved
-    times, and `__trigger`.
+    times; in the order of the time at which each became certain, those that time alone completed first.
 
     `events` is a struct of step → list of events: empty for a step that was left out, null for steps of other patterns.
-    Patterns go together, so that many of them cost few columns' work.
+    Patterns go together, so that many of them cost few columns' work, and a batch with a match about as much as one
+    with many.
     """
     patterns = [pattern for pattern, _ in found]
     table = MatchTable.together([table for _, table in found])
@@ -90,60 +88,50 @@ def match_rows(
     ends = np.cumsum(table.sizes)
     first, last = ends - table.sizes, ends - 1
     stamps = events.get_column(TIMESTAMP).to_numpy()
-    times = stamps[last] if table.times is None else table.times
     owners = np.repeat(np.arange(len(found)), [len(own) for _, own in found])
     ids = pl.Series("pattern", [pattern.id for pattern in patterns], dtype=pl.String)
-    rows = pl.DataFrame(
-        [
-            ids.gather(owners),
-            *(events.get_column(key).gather(last) for key in keys),
-            pl.Series("match_start", stamps[first]),
-            pl.Series("match_end", stamps[last]),
-            pl.DataFrame(_steps(patterns, owners, table, events, schema)).to_struct("events"),
-            pl.Series(TIMESTAMP, times),
-            pl.Series(WATERMARK, times),
-            pl.Series(TRIGGER, table.triggers),
-        ]
-    )
-    measured = _measured(patterns, [name for name in schema if name not in rows.columns], schema)
-    return (rows.with_columns(measured) if measured else rows).select(*schema, TIMESTAMP, WATERMARK, TRIGGER)
+    columns = [
+        ids[owners],
+        *(events.get_column(key)[last] for key in keys),
+        pl.Series("match_start", stamps[first]),
+        pl.Series("match_end", stamps[last]),
+        _steps(patterns, owners, table, events, schema),
+    ]
+    rows = pl.DataFrame(columns)
+    if len(columns) < len(schema):
+        rows = rows.with_columns(_measured(patterns, schema.names()[len(columns) :], schema))
+    rows = rows.hstack([pl.Series(TIMESTAMP, table.times), pl.Series(WATERMARK, table.times)])
+    order = np.lexsort((table.triggers, table.times))
+    return rows if (order[1:] > order[:-1]).all() else rows[order]
 
 
 def _steps(
     patterns: Sequence[Pattern], owners: Int64s, table: MatchTable, events: pl.DataFrame, schema: pl.Schema
-) -> list[pl.Series]:
+) -> pl.Series:
     """For each step of all patterns a list of its events per match; null for the matches of other patterns."""
-    fields = {f.name: (n, f.dtype) for n, f in enumerate(schema["events"].fields)}  # type: ignore[attr-defined]
+    import pyarrow as pa
+
+    fields = {field.name: number for number, field in enumerate(schema["events"].fields)}  # type: ignore[attr-defined]
     most = max(len(pattern.step_names) for pattern in patterns)
     numbers = np.full((len(patterns), most), -1, np.int64)
     for row, pattern in enumerate(patterns):
-        numbers[row, : len(pattern.step_names)] = [fields[name][0] for name in pattern.step_names]
+        numbers[row, : len(pattern.step_names)] = [fields[name] for name in pattern.step_names]
     match = np.repeat(np.arange(len(table)), table.sizes)
     taken = numbers[owners[match], table.steps]
-    structs = events.select(pl.struct([n for n in events.columns if n not in HIDDEN]).alias("event")).to_series()
-    columns = []
-    for name, (number, dtype) in fields.items():
+    # All events side by side, step after step, once: each step's lists are cut out of that.
+    shown = pl.DataFrame([column for column in events.get_columns() if column.name not in HIDDEN])
+    values = shown[np.argsort(taken, kind="stable")].to_struct("events").to_arrow()
+    counts = np.bincount(taken * len(table) + match, minlength=len(fields) * len(table)).reshape(len(fields), -1)
+    offsets = np.append(0, np.cumsum(counts.ravel()))
+    lists = []
+    for number in fields.values():
         absent = ~(numbers == number).any(axis=1)[owners]
-        if absent.all():
-            columns.append(pl.Series(name, [None], dtype=dtype).new_from_index(0, len(table)))
-        else:
-            places = np.flatnonzero(taken == number)
-            counts = np.bincount(match[places], minlength=len(table))
-            columns.append(_lists(structs.gather(places), counts, absent).alias(name))
-    return columns
-
-
-def _lists(values: pl.Series, counts: Int64s, absent: npt.NDArray[np.bool_]) -> pl.Series:
-    """The values cut into lists of these lengths; null where `absent`."""
-    import pyarrow as pa
-
-    offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    mask = pa.array(absent) if absent.any() else None
-    lists = pa.LargeListArray.from_arrays(pa.array(offsets), values.to_arrow(), mask=mask)
-    made = pl.from_arrow(lists)
+        mask = pa.array(absent) if absent.any() else None
+        own = pa.array(offsets[number * len(table) : (number + 1) * len(table) + 1])
+        lists.append(pa.LargeListArray.from_arrays(own, values, mask=mask))
+    made = pl.from_arrow(pa.StructArray.from_arrays(lists, list(fields)))
     assert isinstance(made, pl.Series)
-    return made.cast(pl.List(values.dtype))
+    return made.cast(schema["events"]).alias("events")
 
 
 def _measured(patterns: Sequence[Pattern], names: Sequence[str], schema: pl.Schema) -> list[pl.Expr]:

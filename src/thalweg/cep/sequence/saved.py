@@ -26,13 +26,13 @@ import polars as pl
 
 from thalweg.cep.found import Held
 from thalweg.cep.pattern import Pattern
-from thalweg.cep.sequence.events import ID, EventStore
+from thalweg.cep.sequence.events import EventStore
 from thalweg.streams.batch import TIMESTAMP
 
 PATTERN, ORDER, PLACE, STATE = "__pattern", "__order", "__place", "__state"
 STEP, START, EVENT, DATA = "__step", "__start", "__event", "__data"
 _OWN = (PATTERN, ORDER, PLACE, STATE, STEP, START, EVENT, DATA)
-_FRAME = "__frame"
+_FRAME, ID = "__frame", "__id"
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def rows_of(
     ids = np.fromiter((event for _, item in held for event in item.ids), np.int64)
     firsts = np.zeros(len(ids), np.bool_)
     firsts[np.unique(ids, return_index=True)[1]] = True
-    events = store.get(ids).drop(ID)
+    events = store.get(ids)
     once = pl.Series(firsts)
     columns = [name if name in keys else pl.when(once).then(pl.col(name)).alias(name) for name in events.columns]
     names = [name_of(pattern) for pattern in patterns]
