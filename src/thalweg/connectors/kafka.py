@@ -9,6 +9,7 @@ from thalweg.connectors.kafka_committer import KafkaCommitter
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
 from thalweg.kafka.admin import KafkaAdmin
+from thalweg.kafka.security import KafkaSecurity
 from thalweg.records import Decoder
 from thalweg.streams.connector import Committer, JobSettings, Source
 
@@ -29,7 +30,7 @@ class KafkaBroker:
         url: `kafka://host:9092[,host:9092…]`.
         partitions, replication: of topics that `ensure_topic` makes without being told; None: the cluster's default.
         compression: of what the job writes: "none", "gzip", "snappy", "lz4" or "zstd".
-        security: librdkafka settings for every connection (`{"security.protocol": "SSL", …}`).
+        security: a `KafkaSecurity`, or librdkafka settings for every connection (`{"security.protocol": "SSL", …}`).
         consumer, producer: other librdkafka settings for the one or the other.
         on_trimmed: "error" stops a job that comes too late for events that retention has removed; "skip" goes on.
         timeout: how long a request about topics may take.
@@ -45,7 +46,7 @@ class KafkaBroker:
         partitions: int | None = None,
         replication: int | None = None,
         compression: str = "none",
-        security: Mapping[str, object] | None = None,
+        security: KafkaSecurity | Mapping[str, object] | None = None,
         consumer: Mapping[str, object] | None = None,
         producer: Mapping[str, object] | None = None,
         on_trimmed: str = "error",
@@ -55,7 +56,7 @@ class KafkaBroker:
         self._partitions = partitions
         self._replication = replication
         self._on_trimmed = on_trimmed
-        self._security = dict(security or {})
+        self._security = security.settings() if isinstance(security, KafkaSecurity) else dict(security or {})
         self._consumer = dict(consumer or {})
         self._producer = {"compression.type": compression, **(producer or {})}
         self._admin = KafkaAdmin(self.brokers, timeout=milliseconds(timeout) / 1000, settings=self._security)

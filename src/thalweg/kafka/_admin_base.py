@@ -13,6 +13,7 @@ from thalweg.errors import ConnectorError
 from thalweg.kafka._produce_api import lets_not_in
 from thalweg.kafka._retry import PASSING
 from thalweg.kafka.security import client_settings
+from thalweg.kafka.tokens import OAUTH, Tokens
 
 if TYPE_CHECKING:
     from thalweg.kafka.security import KafkaSecurity
@@ -43,11 +44,23 @@ class AdminBase:
         self.timeout = timeout
         self._security = security
         self._refusal: str | None = None
+        self._check_token()
         self._client = AdminClient({**config, "error_cb": self._on_error}, logger=logger)
 
     def close(self) -> None:
         """Lets go of the client; its connections close with it."""
         self._client = None
+
+    def _check_token(self) -> None:
+        """The client would wait ten seconds for a token, and not say why there is none."""
+        tokens = self._settings.get(OAUTH)
+        if isinstance(tokens, Tokens):
+            try:
+                tokens()
+            except ConnectorError as error:
+                raise ConnectorError(
+                    f"the Kafka cluster at {self.brokers} does not let this client in: {error}"
+                ) from error
 
     def _on_error(self, error: Any) -> None:
         if lets_not_in(error.code(), error.str()):

@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import Any
 
 from thalweg.errors import ConfigurationError
+from thalweg.kafka import _oauth
 from thalweg.kafka._librdkafka import Functions, address_of, load
 from thalweg.kafka._produce_api import TopicPartitionStruct, refused_setting
 
@@ -236,7 +237,7 @@ def partition_states(handle: int, topic: int, timeout_ms: int) -> tuple[int, lis
     return code, states
 
 
-def new_consumer(config: Mapping[str, str], callbacks: Mapping[str, Any]) -> int:
+def new_consumer(config: Mapping[str, Any], callbacks: Mapping[str, Any]) -> int:
     """A consumer handle. `callbacks`: "rebalance", "error", "log" and "stats" to ctypes callbacks, to be kept alive.
 
     All of them are called inside calls that the application makes, none on a thread of librdkafka's.
@@ -247,17 +248,20 @@ def new_consumer(config: Mapping[str, str], callbacks: Mapping[str, Any]) -> int
     lib = api()
     text = ctypes.create_string_buffer(512)
     conf = lib.rd_kafka_conf_new()
-    for name, value in {**config, "log.queue": "true"}.items():
+    texts, tokens = _oauth.split(config)
+    for name, value in {**texts, "log.queue": "true"}.items():
         if lib.rd_kafka_conf_set(conf, name.encode(), value.encode(), text, len(text)) != 0:
             lib.rd_kafka_conf_destroy(conf)
             raise refused_setting(name, value, text.value)
     for name, callback in callbacks.items():
         setter: Callable[..., None] = getattr(lib, f"rd_kafka_conf_set_{name}_cb")
         setter(conf, callback)
+    refresh = _oauth.prepare(conf, tokens)
     handle = lib.rd_kafka_new(CONSUMER, conf, text, len(text))
     if not handle:
         lib.rd_kafka_conf_destroy(conf)
         raise ConfigurationError(f"can't make a Kafka consumer: {text.value.decode(errors='replace')}")
     lib.rd_kafka_poll_set_consumer(handle)
     lib.rd_kafka_set_log_queue(handle, None)
+    _oauth.begin(handle, refresh)
     return int(handle)

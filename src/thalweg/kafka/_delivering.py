@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from thalweg.errors import ConfigurationError, ConnectorError
+from thalweg.kafka import _oauth
 from thalweg.kafka import _produce_api as native
 from thalweg.kafka._delivery import Deliveries, DeliveryFailure, ProduceError, raise_failures, raise_if_fenced
 from thalweg.kafka._produce_api import api
@@ -38,7 +39,7 @@ class Delivering:
     """
 
     def __init__(
-        self, config: Mapping[str, str], connection: Mapping[str, object], transactional_id: str | None
+        self, config: Mapping[str, Any], connection: Mapping[str, object], transactional_id: str | None
     ) -> None:
         self.transactional_id = transactional_id
         self._handle = native.new_producer(config)
@@ -141,6 +142,7 @@ class Delivering:
             lib.rd_kafka_topic_destroy(topic)
         lib.rd_kafka_queue_destroy(self._queue)
         lib.rd_kafka_destroy(self._handle)
+        _oauth.end(self._handle)
 
     @property
     def statistics(self) -> ProducerStatistics:

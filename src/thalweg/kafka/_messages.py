@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from thalweg.errors import ConnectorError
 from thalweg.kafka import _consume_kernels as kernels
+from thalweg.kafka import _oauth
 from thalweg.kafka._consume_api import address, api
 from thalweg.kafka._produce_api import failure
 from thalweg.kafka._records import some
@@ -35,6 +36,7 @@ class ConsumerHandle:
             last = self._holders == 0
         if last:
             api().rd_kafka_destroy(self.pointer)
+            _oauth.end(self.pointer)
 
 
 class Loan:

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from ctypes import CDLL, POINTER, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from thalweg.errors import ConfigurationError
+from thalweg.kafka import _oauth
 from thalweg.kafka._librdkafka import Functions, address_of, load
 
 logger = logging.getLogger("thalweg.kafka")
@@ -182,7 +184,7 @@ def refused_setting(name: str, value: str, reason: bytes) -> ConfigurationError:
     return ConfigurationError(f"Kafka setting {name}={value!r}: {reason.decode(errors='replace')}")
 
 
-def new_producer(config: Mapping[str, str]) -> int:
+def new_producer(config: Mapping[str, Any]) -> int:
     """A producer handle whose delivery reports, errors and logs are events on its main queue.
 
     Raises:
@@ -191,16 +193,19 @@ def new_producer(config: Mapping[str, str]) -> int:
     lib = api()
     text = ctypes.create_string_buffer(512)
     conf = lib.rd_kafka_conf_new()
-    for name, value in {**config, "log.queue": "true"}.items():
+    texts, tokens = _oauth.split(config)
+    for name, value in {**texts, "log.queue": "true"}.items():
         if lib.rd_kafka_conf_set(conf, name.encode(), value.encode(), text, len(text)) != 0:
             lib.rd_kafka_conf_destroy(conf)
             raise refused_setting(name, value, text.value)
     lib.rd_kafka_conf_set_events(conf, EVENT_DR | EVENT_ERROR | EVENT_LOG)
+    refresh = _oauth.prepare(conf, tokens)
     handle = lib.rd_kafka_new(PRODUCER, conf, text, len(text))
     if not handle:
         lib.rd_kafka_conf_destroy(conf)
         raise ConfigurationError(f"can't make a Kafka producer: {text.value.decode(errors='replace')}")
     lib.rd_kafka_set_log_queue(handle, None)
+    _oauth.begin(handle, refresh)
     return int(handle)
 
 

@@ -77,7 +77,7 @@ class Connection:
 
     Raises:
         ConnectorError: it can't be reached, or does not let us in.
-        ConfigurationError: OAUTHBEARER, which this connection does not speak.
+        ConfigurationError: OAUTHBEARER by settings of librdkafka's own, which this connection does not know.
     """
 
     def __init__(self, host: str, port: int, security: KafkaSecurity | None, timeout: float) -> None:
@@ -141,9 +141,11 @@ class Connection:
 
     def _authenticate(self, security: KafkaSecurity) -> None:
         mechanism, user, password = security.mechanism, security.username or "", security.password or ""
-        if mechanism == "OAUTHBEARER":
+        tokens = security.tokens
+        if mechanism == "OAUTHBEARER" and tokens is None:
             raise ConfigurationError(
-                "log directories and quotas can't be asked for with OAUTHBEARER: use SCRAM or PLAIN"
+                "log directories and quotas can't be asked for with these settings of OAUTHBEARER: use token_url or "
+                "token, SCRAM or PLAIN"
             )
         answer = self.ask(_SASL_HANDSHAKE, text(mechanism))
         if answer.number("h"):
@@ -151,6 +153,11 @@ class Connection:
             raise ConnectorError(f"the broker at {self._where} takes {offered}, not {mechanism}")
         if mechanism == "PLAIN":
             self._step(f"\0{user}\0{password}".encode())
+            return
+        if tokens is not None:
+            refusal = self._step(f"n,,\x01auth=Bearer {tokens()[0]}\x01\x01".encode())
+            if refusal:
+                raise ConnectorError(f"the broker at {self._where} does not take the token: {refusal.decode()}")
             return
         scram = Scram(user, password, (mechanism or "").removeprefix("SCRAM-"))
         final = self._step(scram.final(self._step(scram.first())))

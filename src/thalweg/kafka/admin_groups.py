@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from thalweg.errors import ConfigurationError, ConnectorError
 from thalweg.kafka.admin_topics import TopicAdmin, retriable
 
 if TYPE_CHECKING:
-    from thalweg.kafka.columnar import ColumnarConsumer
+    from thalweg.kafka.consumer import RecordConsumer
 
 TopicPartition = tuple[str, int]
 _OFFSETS_TOPIC = "__consumer_offsets"
@@ -208,15 +209,15 @@ class GroupAdmin(TopicAdmin):
 
     # ---------------------------------------------------------------- inside
 
-    def _outsider(self, group: str) -> ColumnarConsumer:
+    def _outsider(self, group: str) -> closing[RecordConsumer]:
         """A consumer that may ask about the group without being a member of it.
 
         Not left to librdkafka's admin client: its requests to a coordinator that is just being made or loaded fail,
         hang, or abort the process (seen in 2.16, in an assertion). A consumer waits, and asks again.
         """
-        from thalweg.kafka.columnar import ColumnarConsumer
+        from thalweg.kafka.consumer import open_consumer
 
-        return ColumnarConsumer({**self._settings, "client.id": "thalweg-admin", "group.id": group})
+        return closing(open_consumer({**self._settings, "client.id": "thalweg-admin", "group.id": group}))
 
     def _settle(self, group: str) -> None:
         """Returns when the group's coordinator answers: only then may the admin client ask it."""

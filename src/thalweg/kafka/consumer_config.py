@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from thalweg.errors import ConfigurationError
 from thalweg.kafka._produce_api import is_secret
+from thalweg.kafka.tokens import OAUTH
 
 DEFAULTS: Mapping[str, str] = {
     "enable.auto.commit": "false",
@@ -31,8 +33,8 @@ DEFAULTS: Mapping[str, str] = {
 
 def consumer_config(
     settings: Mapping[str, object], topics: Sequence[str], *, cooperative: bool = False
-) -> dict[str, str]:
-    """librdkafka settings as text, with our defaults where the user said nothing.
+) -> dict[str, Any]:
+    """librdkafka settings as text (and `oauth_cb`), with our defaults where the user said nothing.
 
     Args:
         cooperative: the consumer can take and give partitions one by one.
@@ -40,7 +42,8 @@ def consumer_config(
     Raises:
         ConfigurationError: no brokers, no group for a subscription, or a setting that this consumer can't serve.
     """
-    config = {**DEFAULTS, **{name: _text(name, value) for name, value in settings.items()}}
+    given = {name: value if name == OAUTH else _text(name, value) for name, value in settings.items()}
+    config: dict[str, Any] = {**DEFAULTS, **given}
     if not (config.get("bootstrap.servers") or config.get("metadata.broker.list")):
         raise ConfigurationError("the consumer needs bootstrap.servers, such as 'localhost:9092'")
     if topics and not config.get("group.id"):

@@ -26,6 +26,7 @@ from thalweg.kafka._retry import PASSING, until_settled
 from thalweg.kafka.arrow import to_arrow
 from thalweg.kafka.consumer_config import consumer_config
 from thalweg.kafka.consumer_errors import raise_for, raise_not_committed, unreachable
+from thalweg.kafka.tokens import OAUTH, Tokens
 from thalweg.records import RawRecords
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class PlainConsumer:
         self._pending: deque[RawRecords] = deque()
         self._woken = False
         self._in_use = InUse()
+        if isinstance(tokens := settings.get(OAUTH), Tokens):
+            tokens()  # says why there is none; `confluent_kafka` would wait ten seconds for it
         self._consumer: Consumer = Consumer(settings | self._membership.settings, logger=logger)
         if topics:
             self.subscribe(topics)

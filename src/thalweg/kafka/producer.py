@@ -32,6 +32,7 @@ from thalweg.kafka._single_record import send_one
 from thalweg.kafka._transactions import Transactions
 from thalweg.kafka.partitioners import Partitioner, checked, open_partitioner
 from thalweg.kafka.security import client_settings
+from thalweg.kafka.tokens import Tokens
 from thalweg.records import EncodedRecords, Int32s, Int64s
 
 if TYPE_CHECKING:
@@ -339,7 +340,10 @@ class KafkaProducer(Transactions):
             raise ProduceError(f"the partitions of {topic!r} can't be asked for: {failure}", failure)
 
 
-def _text(value: object) -> str:
+def _text(value: object) -> object:
+    """A setting as librdkafka has it: text, but for what gives OAuth tokens."""
+    if isinstance(value, Tokens):
+        return value
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.errors import ConfigurationError
+from thalweg.kafka.tokens import OAUTH, ClientCredentials, TokenFunction, Tokens
 
 ENVIRONMENT_PREFIX = "THALWEG_KAFKA_"
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 _PEM = "-----BEGIN "
-_JAAS = re.compile(r'(username|password)\s*=\s*"((?:[^"\\]|\\.)*)"')
+_JAAS = re.compile(r'(username|password|clientId|clientSecret|scope)\s*=\s*"((?:[^"\\]|\\.)*)"')
+_JAAS_NAMES = {"clientId": "oauth_client_id", "clientSecret": "oauth_client_secret"}
+_JAVA_ONLY = ("sasl.login.callback.handler.class",)
+"""Which of Java's classes fetches tokens: here it is always ours."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class KafkaSecurity:
         verify_hostname: the broker's certificate must name the host that was connected to.
         token_url, oauth_client_id, oauth_client_secret, scope: for OAUTHBEARER: where tokens come from (OIDC client
             credentials).
+        token: for OAUTHBEARER, instead: a function that returns a token and when it expires (an aware datetime, or
+            seconds since 1970). It is called when a token is needed, on a thread of the client's.
         more: other librdkafka settings of security (`{"sasl.oauthbearer.extensions": …}`); not shown either.
 
     Raises:
@@ -55,6 +61,7 @@ class KafkaSecurity:
     oauth_client_id: str | None = None
     oauth_client_secret: str | None = field(default=None, repr=False)
     scope: str | None = None
+    token: TokenFunction | None = field(default=None, repr=False)
     more: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -66,8 +73,26 @@ class KafkaSecurity:
             raise ConfigurationError(
                 f"a SASL mechanism needs the protocol SASL_SSL or SASL_PLAINTEXT, not {self.protocol}"
             )
+        elif self.token is not None:
+            raise ConfigurationError("token= is for OAUTHBEARER, and instead of token_url")
         if (self.certificate is None) != (self.key is None):
             raise ConfigurationError("a client certificate and its key come together")
+        # Not a field: made once, so that all clients of this identity share their tokens.
+        object.__setattr__(self, "_tokens", self._token_source())
+
+    def _token_source(self) -> Tokens | None:
+        if self.token is not None:
+            return Tokens(self.token)
+        if None in (self.token_url, self.oauth_client_id, self.oauth_client_secret):
+            return None
+        url, client_id, secret = str(self.token_url), str(self.oauth_client_id), str(self.oauth_client_secret)
+        return Tokens(ClientCredentials(url, client_id, secret, self.scope))
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """Where tokens for OAUTHBEARER come from, None where librdkafka's own settings say it."""
+        found: Tokens | None = getattr(self, "_tokens", None)
+        return found
 
     def _check_sasl(self) -> None:
         if self.mechanism not in _MECHANISMS:
@@ -75,8 +100,12 @@ class KafkaSecurity:
         if self.mechanism != "OAUTHBEARER" and (self.username is None or self.password is None):
             raise ConfigurationError(f"{self.mechanism} needs a username and a password")
         oidc = (self.token_url, self.oauth_client_id, self.oauth_client_secret)
-        if self.mechanism == "OAUTHBEARER" and not self.more and None in oidc:
-            raise ConfigurationError("OAUTHBEARER needs token_url, oauth_client_id and oauth_client_secret")
+        if self.mechanism == "OAUTHBEARER" and self.token is None and not self.more and None in oidc:
+            raise ConfigurationError(
+                "OAUTHBEARER needs token_url, oauth_client_id and oauth_client_secret; or a function, token="
+            )
+        if self.token is not None and (self.mechanism != "OAUTHBEARER" or self.token_url is not None):
+            raise ConfigurationError("token= is for OAUTHBEARER, and instead of token_url")
 
     def __repr__(self) -> str:
         shown = [(f.name, getattr(self, f.name)) for f in fields(self) if f.repr]
@@ -144,19 +173,15 @@ class KafkaSecurity:
 
     # ---------------------------------------------------------------- for librdkafka
 
-    def settings(self) -> dict[str, str]:
-        """librdkafka's settings, secrets included."""
-        found = {"security.protocol": self.protocol}
+    def settings(self) -> dict[str, Any]:
+        """librdkafka's settings, secrets included, and (`oauth_cb`) what gives tokens."""
+        found: dict[str, Any] = {"security.protocol": self.protocol}
         plain = {
             "sasl.mechanism": self.mechanism,
             "sasl.username": self.username,
             "sasl.password": self.password,
             "ssl.key.password": self.key_password,
-            "sasl.oauthbearer.token.endpoint.url": self.token_url,
-            "sasl.oauthbearer.client.id": self.oauth_client_id,
-            "sasl.oauthbearer.client.secret": self.oauth_client_secret,
-            "sasl.oauthbearer.scope": self.scope,
-            "sasl.oauthbearer.method": "oidc" if self.token_url else None,
+            OAUTH: self.tokens,
         }
         found |= {name: value for name, value in plain.items() if value is not None}
         for name, value in (("ca", self.ca), ("certificate", self.certificate), ("key", self.key)):
@@ -178,7 +203,7 @@ def client_settings(
 
 
 def _names() -> list[str]:
-    return [f.name for f in fields(KafkaSecurity) if f.name != "more"]
+    return [f.name for f in fields(KafkaSecurity) if f.name not in ("more", "token")]
 
 
 def _short(value: object) -> object:
@@ -202,6 +227,10 @@ def _from_properties(text: str) -> dict[str, Any]:
         ("sasl.mechanism", "mechanism"),
         ("ssl.truststore.location", "ca"),
         ("ssl.key.password", "key_password"),
+        ("sasl.oauthbearer.token.endpoint.url", "token_url"),
+        ("sasl.oauthbearer.client.credentials.client.id", "oauth_client_id"),
+        ("sasl.oauthbearer.client.credentials.client.secret", "oauth_client_secret"),
+        ("sasl.oauthbearer.scope", "scope"),
     ):
         if name in given:
             found[ours] = given.pop(name)
@@ -211,5 +240,7 @@ def _from_properties(text: str) -> dict[str, Any]:
         if (written := given.pop(f"ssl.{kind}.type", "PEM")) != "PEM":
             raise ConfigurationError(f"ssl.{kind}.type={written}: only PEM stores can be read; convert it with keytool")
     quoted = _JAAS.findall(given.pop("sasl.jaas.config", ""))
-    found |= {name: re.sub(r"\\(.)", r"\1", value) for name, value in quoted}
+    found |= {_JAAS_NAMES.get(name, name): re.sub(r"\\(.)", r"\1", value) for name, value in quoted}
+    for name in _JAVA_ONLY:
+        given.pop(name, None)
     return found | ({"more": given} if given else {})

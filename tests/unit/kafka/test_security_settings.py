@@ -89,7 +89,7 @@ def test_oidc_and_user_settings_win() -> None:
     security = KafkaSecurity(
         "SASL_SSL", "OAUTHBEARER", token_url="https://id/token", oauth_client_id="me", oauth_client_secret="x"
     )
-    assert security.settings()["sasl.oauthbearer.method"] == "oidc"
+    assert security.settings()["oauth_cb"] is security.tokens
     found = client_settings(["a:1", "b:2"], security, {"sasl.mechanism": "PLAIN"})
     assert (found["bootstrap.servers"], found["sasl.mechanism"]) == ("a:1,b:2", "PLAIN")
     with pytest.raises(ConfigurationError, match="brokers is empty"):
