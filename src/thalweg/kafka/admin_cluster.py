@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from thalweg.kafka._wire import Connection
 from thalweg.kafka._wire_requests import alter_quotas, describe_log_dirs, describe_quotas
 
 _ITERATIONS = 8192
+_HEARD_OF = 5.0
+"""Seconds within which a broker should have heard of a change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ class ClusterAdmin(AdminBase):
         return sorted((_acl(found) for found in self._result(asked, "the ACLs")), key=str)
 
     def create_acls(self, acls: Iterable[Acl]) -> None:
-        """Grants rights; one that is there already stays.
+        """Grants rights; one that is there already stays. Returns when the broker that is asked has heard of them.
 
         Raises:
             ConfigurationError: no such operation or resource.
@@ -115,6 +118,8 @@ class ClusterAdmin(AdminBase):
         asked = self._call(lambda: self._client.create_acls(bindings, request_timeout=self.timeout))
         for binding, future in asked.items():
             self._result(future, f"creating {binding}")
+        granted = set(map(_acl, bindings))
+        self._until_heard(lambda: granted <= set(self.acls()))
 
     def delete_acls(
         self, *, resource: str | None = None, name: str | None = None, principal: str | None = None
@@ -129,7 +134,15 @@ class ClusterAdmin(AdminBase):
             raise ConfigurationError("say which rights to take away: resource, name or principal")
         wanted = self._filter(resource, name, principal)
         asked = self._call(lambda: self._client.delete_acls([wanted], request_timeout=self.timeout))
-        return sorted((_acl(found) for found in self._result(asked[wanted], "deleting ACLs")), key=str)
+        gone = sorted((_acl(found) for found in self._result(asked[wanted], "deleting ACLs")), key=str)
+        self._until_heard(lambda: not set(gone) & set(self.acls()))
+        return gone
+
+    @staticmethod
+    def _until_heard(heard: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _HEARD_OF
+        while not heard() and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def set_password(self, user: str, password: str, mechanism: str = "SCRAM-SHA-512") -> None:
         """Makes a SCRAM user, or gives one another password.

@@ -18,7 +18,7 @@ _UNKNOWN_TOPIC = frozenset({3, -188, -190})
 _NO_LEADER_YET = frozenset({3, 5, 6, 7, 9, 13, 74, 75, 76, 78, -190, -195})
 """Unknown partition, no leader, not the leader, leader epoch too old or too new, time-outs, connection lost."""
 
-_HEARD_OF = 2.0
+_HEARD_OF = 5.0
 """Seconds within which every broker should have heard of a change."""
 
 
