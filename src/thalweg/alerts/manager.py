@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-import msgspec
-import polars as pl
-
-from thalweg.alerts.alert import Alert
 from thalweg.alerts.auditor import Auditor
 from thalweg.alerts.channels import Channel, ConsoleChannel
-from thalweg.alerts.deciding import Decider, Found
+from thalweg.alerts.deciding import Decider
 from thalweg.alerts.evaluate import RuleSet
-from thalweg.alerts.external import External
 from thalweg.alerts.history import Exporter, History
 from thalweg.alerts.lifecycle import Lifecycle
 from thalweg.alerts.limits import ChannelLimits
 from thalweg.alerts.oncall import PREFIX, Schedule
 from thalweg.alerts.planning import Planner
+from thalweg.alerts.processing import Processing
 from thalweg.alerts.responding import Responding
 from thalweg.alerts.routing import Route
 from thalweg.alerts.rules import AlertRule
@@ -38,19 +35,15 @@ from thalweg.alerts.stages import (
     StormProtection,
     Suppressing,
 )
-from thalweg.alerts.states import Followed, StateTracker
-from thalweg.alerts.store import Changes, Store, open_store
+from thalweg.alerts.states import StateTracker
+from thalweg.alerts.store import Store, open_store
 from thalweg.alerts.timers import Timers
 from thalweg.alerts.worker import Worker
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
-from thalweg.streams.batch import RESERVED, TIMESTAMP
-
-_DIRECT = "states:direct"
-"""Where the states of events that were given directly are kept."""
 
 
-class AlertManager(Responding):
+class AlertManager(Processing, Responding):
     """Evaluates rules over events, decides what is suppressed, stores alerts, and tells channels.
 
     Alerts and what is owed to channels are stored together before any channel is told; threads deliver at least once,
@@ -239,112 +232,6 @@ class AlertManager(Responding):
         self.check()
         self.start_delivery()
 
-    # -- events
-
-    async def process_event(
-        self, event: Mapping[str, Any], *, timestamp: int | None = None, origin: str | None = None
-    ) -> list[Alert]:
-        """Evaluates all rules on one event; returns its alerts, suppressed ones too.
-
-        Args:
-            timestamp: event time, ms UTC; none: now.
-            origin: what tells this event from another equal one; with it, processing it again changes nothing.
-        """
-        when = self._clock() if timestamp is None else timestamp
-        frame = pl.DataFrame([dict(event)], infer_schema_length=None)
-        frame = frame.with_columns(pl.lit(when, pl.Int64).alias(TIMESTAMP))
-        with self._lock:
-            tracker = self._direct()
-            alerts, failed = self.process_frame(frame, origin=origin, tracker=tracker)
-            self._keep_direct(tracker)
-        if failed:
-            raise next(iter(failed.values()))
-        return [alert for _, alert in alerts]
-
-    def process_frame(
-        self,
-        frame: pl.DataFrame,
-        *,
-        keys: Sequence[str] = (),
-        source: str = "",
-        origin: str | None = None,
-        tracker: StateTracker | None = None,
-    ) -> tuple[Found, dict[int, Exception]]:
-        """Evaluates all rules over a frame with event times in `__ts`.
-
-        Args:
-            keys: the columns that fingerprints are made of where a rule does not say.
-            source: names the stream, for the ids of alerts.
-            tracker: the states of this source; none: those of events given directly.
-
-        Returns:
-            (row, alert) for each match, as it was first decided where it is stored already (a replay gives the same
-            rows again, but stores and tells nothing); for rules that watch a state, its beginning and its end (row -1
-            where time brought it about); and the rows on which a condition raised.
-        """
-        self.start()
-        with self._lock:
-            rules = self._rule_set(frame)
-            own = tracker is None and bool(rules.watching)
-            states = self._direct() if own else tracker if tracker is not None else StateTracker()
-            verdicts = rules.verdicts(frame)
-            found = self._decider.events(frame, rules.hits(verdicts), keys, source, origin)
-            found += self._decider.changed(self._decider.follow(frame, rules, verdicts, keys, states))
-            if own:
-                self._keep_direct(states)
-        if found:
-            self._on_change()
-        return found, verdicts.failed
-
-    def process_time(self, now: int, tracker: StateTracker) -> Found:
-        """What the passing of time (event time, ms) brings about in the states of a source."""
-        with self._lock:
-            found = self._decider.changed(tracker.on_time(now, self._rules))
-        if found:
-            self._on_change()
-        return found
-
-    def receive(self, found: Sequence[External]) -> Sequence[Alert]:
-        """Takes alerts that another system found (see `thalweg.alerts.external`): they are routed, silenced, escalated
-        and told as our own."""
-        self.start_delivery()
-        with self._lock:
-            alerts = self._decider.external(found)
-        self._on_change()
-        return alerts
-
-    def tick(self) -> Found:
-        """What the passing of time brings about in the states of events that were given directly, by the clock."""
-        with self._lock:
-            tracker = self._direct()
-            found = self.process_time(self._clock(), tracker)
-            self._keep_direct(tracker)
-        return found
-
-    def _rule_set(self, frame: pl.DataFrame) -> RuleSet:
-        schema = pl.Schema({name: dtype for name, dtype in frame.schema.items() if name not in RESERVED})
-        shape = tuple(schema.items())
-        if shape not in self._sets:
-            if len(self._sets) > 100:  # events whose fields change all the time
-                self._sets.clear()
-            self._sets[shape] = RuleSet(self.rules, schema)
-        return self._sets[shape]
-
-    def _direct(self) -> StateTracker:
-        if self._tracker is None:
-            self._tracker = StateTracker()
-            saved = self.store.documents(_DIRECT).values()
-            self._tracker.restore([msgspec.json.decode(body, type=Followed) for body in saved], self._rules)
-        return self._tracker
-
-    def _keep_direct(self, tracker: StateTracker) -> None:
-        changed, gone = tracker.changed()
-        documents: dict[str, bytes | None] = {f"{_DIRECT}:{rule}:{fingerprint}": None for rule, fingerprint in gone}
-        for state in changed:
-            documents[f"{_DIRECT}:{state.rule}:{state.fingerprint}"] = msgspec.json.encode(state, enc_hook=str)
-        if documents:
-            self.store.apply(Changes(documents=documents))
-
     def _each_round(self) -> None:
         if any(rule.watches_state or rule.absent is not None for rule in self.rules):
             self.tick()
@@ -391,9 +278,40 @@ class AlertManager(Responding):
 
     # -- streams
 
+    def only(self, *rules: str) -> Chosen:
+        """Some of the rules, for a stream whose events the others are not about: `stream.alert(alerts.only("cpu"))`.
+
+        Raises:
+            ConfigurationError: none is named, or there is no rule of that id.
+        """
+        if not rules:
+            raise ConfigurationError("only() needs the id of at least one rule")
+        for id in rules:
+            if id not in self._rules:
+                close = get_close_matches(id, self._rules, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise ConfigurationError(f"only() names the rule {id!r}, which nobody added{hint}")
+        return Chosen(self, tuple(dict.fromkeys(rules)))
+
     def to_node(self, upstream: Any, key_columns: tuple[str, ...]) -> Any:
         """The plan node of `stream.alert(manager)`."""
-        from thalweg.alerts.node import AlertNode
+        return _node(self, None, upstream, key_columns)
 
-        self.check()
-        return AlertNode(inputs=(upstream,), manager=self, keys=key_columns)
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some rules of a manager, for one stream."""
+
+    manager: AlertManager
+    rules: tuple[str, ...]
+
+    def to_node(self, upstream: Any, key_columns: tuple[str, ...]) -> Any:
+        """The plan node of `stream.alert(manager.only(…))`."""
+        return _node(self.manager, self.rules, upstream, key_columns)
+
+
+def _node(manager: AlertManager, only: tuple[str, ...] | None, upstream: Any, keys: tuple[str, ...]) -> Any:
+    from thalweg.alerts.node import AlertNode
+
+    manager.check()
+    return AlertNode(inputs=(upstream,), manager=manager, keys=keys, only=only)

@@ -21,6 +21,8 @@ class AlertNode(Node):
 
     manager: AlertManager = field(kw_only=True)
     keys: tuple[str, ...] = field(default=(), kw_only=True)
+    only: tuple[str, ...] | None = field(default=None, kw_only=True)
+    """Ids of the rules that are about this stream; None: all of them."""
 
     @property
     def kind(self) -> str:
@@ -28,18 +30,18 @@ class AlertNode(Node):
 
     @property
     def stateful(self) -> bool:
-        return any(rule.watches_state or rule.absent is not None for rule in self.manager.rules)
+        return any(rule.watches_state or rule.absent is not None for rule in self.manager.chosen(self.only))
 
     @property
     def has_effect(self) -> bool:
         return True
 
     def describe(self) -> str:
-        return "alert " + RuleSet(self.manager.rules, input_schema(self)).describe()
+        return "alert " + RuleSet(self.manager.chosen(self.only), input_schema(self)).describe()
 
     def output_schema(self, inputs: tuple[pl.Schema | None, ...]) -> pl.Schema | None:
         if inputs and inputs[0] is not None:
-            RuleSet(self.manager.rules, inputs[0])  # an unknown field is refused here, before anything runs
+            RuleSet(self.manager.chosen(self.only), inputs[0])  # an unknown field is refused before anything runs
         return ALERT_SCHEMA
 
     def mode(self, inputs: tuple[Mode, ...]) -> Mode:
@@ -55,4 +57,4 @@ class AlertNode(Node):
 
     def build(self, context: OperatorContext) -> Operator:
         topics = cast("tuple[str, ...]", context.options.get("topics", ()))
-        return Alerting(context.operator_id, self.manager, self.keys, topics)
+        return Alerting(context.operator_id, self.manager, self.keys, topics, self.only)

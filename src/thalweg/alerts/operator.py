@@ -42,12 +42,18 @@ class Alerting(Operator):
     """Evaluates the manager's rules over each batch; passes on what became of it."""
 
     def __init__(
-        self, operator_id: str, manager: AlertManager, keys: Sequence[str], topics: Sequence[str] = ()
+        self,
+        operator_id: str,
+        manager: AlertManager,
+        keys: Sequence[str],
+        topics: Sequence[str] = (),
+        only: Sequence[str] | None = None,
     ) -> None:
         super().__init__(operator_id)
         self.manager = manager
         self.keys = list(keys)
         self.topics = topics
+        self.only = only
         self._tracker = StateTracker()
         self._passed = MIN_TIME
         manager.start()
@@ -57,7 +63,9 @@ class Alerting(Operator):
         self.account.received += frame.height
         if not frame.height:
             return
-        alerts, failed = self.manager.process_frame(frame, keys=self.keys, source=self.id, tracker=self._tracker)
+        alerts, failed = self.manager.process_frame(
+            frame, keys=self.keys, source=self.id, tracker=self._tracker, only=self.only
+        )
         matched = {row for row, _ in alerts if row >= 0}
         self.account.passed += len(matched - failed.keys())
         self.account.dead += len(failed)

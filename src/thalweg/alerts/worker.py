@@ -12,8 +12,9 @@ import time
 import uuid
 from collections.abc import Callable
 
+from thalweg.alerts.leases import Leases
 from thalweg.alerts.sending import Sender
-from thalweg.alerts.store.base import Store
+from thalweg.alerts.store.base import Store, Task
 from thalweg.alerts.timers import Timers
 from thalweg.errors import ConnectorError
 from thalweg.faults import fault_point
@@ -51,7 +52,8 @@ class Worker:
         self._clock = clock
         self._lanes = lanes
         self._each_round = each_round
-        self._lease = lease
+        self._leases = Leases(store, clock, lease)
+        self._keeper: threading.Thread | None = None
         self._owner = uuid.uuid4().hex
         self._wakes: dict[str, threading.Event] = {}
         self._threads: dict[str, threading.Thread] = {}
@@ -66,6 +68,8 @@ class Worker:
                 return
             if not self._threads:
                 self._store.recover()
+                self._keeper = threading.Thread(target=self._leases.keep, name="thalweg-alerts-leases", daemon=True)
+                self._keeper.start()
             for lane in [TIMER_LANE, *self._lanes()]:
                 if lane in self._threads:
                     continue
@@ -86,6 +90,9 @@ class Worker:
         deadline = time.monotonic() + timeout
         for thread in list(self._threads.values()):
             thread.join(max(0.0, deadline - time.monotonic()))
+        self._leases.end()
+        if self._keeper is not None:
+            self._keeper.join(max(0.0, deadline - time.monotonic()))
 
     def flush(self, timeout: float) -> bool:
         """Waits until nothing is due; false if something still is."""
@@ -102,17 +109,27 @@ class Worker:
     def run_due(self, lane: str | None = None) -> int:
         """Carries out what is due, in this thread; returns how many messages got through."""
         sent = 0
-        while tasks := self._store.claim(self._owner, lane, self._clock(), self._lease, BATCH):
+        while tasks := self._leases.take(self._owner, lane, BATCH):
             fault_point("alerts.claimed")
-            for task in tasks:
-                if task.lane == TIMER_LANE:
-                    self._timers.run(task)
-                    self.wake()
-                else:
-                    sent += self._sender.send(task)
+            try:
+                for task in tasks:
+                    sent += self._carry_out(task)
+                    self._leases.release([task])
+            finally:
+                self._leases.release(tasks)
             if lane and self._sender.blocked(lane, self._clock()):
                 break
         return sent
+
+    def _carry_out(self, task: Task) -> bool:
+        """Whether a message got through."""
+        if not self._leases.holds(task):  # this process stood still for long: another does it
+            return False
+        if task.lane == TIMER_LANE:
+            self._timers.run(task)
+            self.wake()
+            return False
+        return self._sender.send(task)
 
     def _run(self, lane: str) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.alerts.alerting import MINUTE, Clock, Kept, events, made, rule
-from thalweg.alerts import AlertManager, EscalationLevel, EscalationPolicy, Route
+from thalweg.alerts import AlertManager, EscalationLevel, EscalationPolicy, Message, Route
+from thalweg.alerts.leases import Leases
 from thalweg.alerts.store import Changes, Task, open_store
 from thalweg.alerts.store.base import Conflict
 
@@ -140,3 +142,66 @@ def test_what_a_dead_instance_had_taken_is_told_by_another(redis_url: str):
     clock.turn(MINUTE)
     assert other.deliver_due() == 1
     other.close()
+
+
+def test_a_slow_channel_keeps_what_it_works_on(redis_url: str):
+    """Twenty messages at 25 s each outlast a lease of 60 s; what is yet to be sent stays with who has taken it."""
+    slow, other_team, clock = Kept(), Kept(), Clock()
+    manager, _ = made(redis_url, clock, team=slow)
+    other, _ = made(redis_url, clock, team=other_team)
+    for one in (manager, other):
+        one.add_rule(rule())
+    manager.process_frame(events(*[(f"h{n}", 95, n) for n in range(20)]))
+
+    def work(message: Message) -> None:
+        clock.turn(25_000)
+        other.deliver_due()
+
+    slow.look = work
+    assert manager.deliver_due() == 20
+    assert other_team.messages == []
+    assert len({message.key for message in slow.messages}) == 20
+    for one in (manager, other):
+        one.close()
+
+
+def test_one_message_may_take_longer_than_a_lease(redis_url: str):
+    """The channel answers only once the lease of its message has been prolonged twice."""
+    import redis
+
+    client, team = redis.Redis.from_url(redis_url), Kept()
+
+    def prolonged(message: Message) -> None:
+        seen: set[bytes] = set()
+        deadline = time.monotonic() + 60
+        while len(seen) < 3 and time.monotonic() < deadline:
+            found = client.hget("{thalweg:alerts}:leases", f"notify:{message.key}")
+            seen |= {found} - {None}
+            time.sleep(0.01)
+        assert len(seen) == 3
+
+    team.look = prolonged
+    manager = AlertManager(redis_url, lease="1500ms")
+    manager.add_channel("team", team)
+    manager.add_rule(rule())
+    manager.process_frame(events(("a", 95, 0)))
+    assert manager.flush(60)
+    assert [message.kind for message in team.messages] == ["triggered"]
+    manager.close()
+
+
+def test_what_another_has_taken_meanwhile_is_left_to_it(url: str):
+    """A process that stood still for longer than its leases finds its tasks gone, and tells nothing twice."""
+    store, clock = open_store(url), Clock()
+    leases = Leases(store, clock, 1_000)
+    store.apply(Changes(tasks=[Task(f"t{n}", "notify", clock.now, None, "lane") for n in range(3)]))
+    tasks = leases.take("one", "lane", 3)
+    clock.turn(1_001)
+    assert len(store.claim("two", "lane", clock.now, 1_000, 1)) == 1
+    assert [leases.holds(task) for task in tasks] == [False, True, True]
+    store.apply(Changes(done=["t1"]))
+    clock.turn(999)
+    assert [leases.holds(task) for task in tasks] == [False, False, True]
+    leases.release(tasks)
+    assert not any(leases.holds(task) for task in tasks)
+    store.close()

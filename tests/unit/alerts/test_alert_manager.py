@@ -9,6 +9,9 @@ import pytest
 
 from thalweg.alerts import AlertManager, AlertRule, CountBasedSuppression, Message, TimeBasedSuppression
 from thalweg.alerts.channels.http import retry_after
+from thalweg.errors import ConfigurationError, ThalwegError
+from thalweg.streams import App
+from thalweg.streams.testing import TestDriver
 
 
 class Kept:
@@ -107,3 +110,23 @@ def test_count_based_suppression_at_its_edges():
     assert rule.blocks([0, 50], 100) is None
     assert rule.blocks([0, 50], -49) is not None
     assert rule.blocks([0, 50], -50) is None
+
+
+def test_one_manager_serves_several_streams():
+    alerts, kept = manager()
+    alerts.add_rule(AlertRule(id="disk", name="Disk", condition="used > 90", notification_channels=["kept"]))
+    app = App("two")
+    hosts = app.stream("hosts", schema={"host": pl.String, "cpu": pl.Int64})
+    disks = app.stream("disks", schema={"disk": pl.String, "used": pl.Int64})
+    with pytest.raises(ConfigurationError, match="'disc', which nobody added; did you mean 'disk'"):
+        alerts.only("disc")
+    with pytest.raises(ThalwegError, match="used"):
+        hosts.alert(alerts).explain()
+    with pytest.raises(ConfigurationError, match="at least one"):
+        alerts.only()
+    for stream, rule, event in ((hosts, "cpu", {"host": "a", "cpu": 97}), (disks, "disk", {"disk": "c", "used": 99})):
+        driver = TestDriver(stream.alert(alerts.only(rule)))
+        driver.send([event])
+        assert driver.output()["rule"].to_list() == [rule]
+    assert alerts.deliver_due() == 2
+    assert len(kept.keys) == 2

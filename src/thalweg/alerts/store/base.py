@@ -104,8 +104,12 @@ class Store(Protocol):
         ConnectorError: the store can't be reached, or refuses.
     """
 
-    def apply(self, changes: Changes) -> set[str]:
+    def apply(self, changes: Changes, *, synced: bool = True) -> set[str]:
         """Writes all of it; returns the ids of the new alerts that were new indeed.
+
+        Args:
+            synced: False: what may get lost with the machine's power, though not with the process, as doing it again
+                does no harm.
 
         Raises:
             Conflict: a changed alert is not at the revision before; nothing was written.
@@ -145,8 +149,8 @@ class Store(Protocol):
     ) -> list[Notification]:
         """Notifications of an alert, those that wait for a group, or all."""
 
-    def references(self, alert: str) -> dict[str, str]:
-        """For channels that were told of the alert: what they called the first message."""
+    def notifications_of(self, alerts: Sequence[str]) -> list[Notification]:
+        """Notifications of some alerts."""
 
     def claim(self, owner: str, lane: str | None, now: int, lease: int, limit: int) -> list[Task]:
         """Takes tasks that are due for `lease` ms; whoever does not finish them in that time loses them to others.
@@ -154,6 +158,10 @@ class Store(Protocol):
         Args:
             lane: None: of all lanes.
         """
+
+    def renew(self, leases: Mapping[str, int], until: int) -> set[str]:
+        """Prolongs leases of tasks, given by when they end; returns the tasks whose lease still was that one. The
+        others were put anew, or taken by somebody else."""
 
     def task(self, id: str) -> Task | None:
         """A task that is not done yet."""

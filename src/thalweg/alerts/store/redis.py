@@ -22,7 +22,7 @@ Keys, all beneath a prefix in braces, so that a cluster keeps them on one node:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,7 @@ from thalweg.alerts.store.codec import (
     task_bytes,
     task_of,
 )
-from thalweg.alerts.store.redis_scripts import APPLY, CLAIM
+from thalweg.alerts.store.redis_scripts import APPLY, CLAIM, RENEW
 from thalweg.errors import ConnectorError, MissingExtraError, StateError
 
 FORMAT = b"1"
@@ -71,6 +71,7 @@ class RedisStore:
         self._prefix = "{" + prefix + "}:"
         self._apply = self._client.register_script(APPLY)
         self._claim = self._client.register_script(CLAIM)
+        self._renew = self._client.register_script(RENEW)
         found = self._call(lambda: self._client.set(self._key("format"), FORMAT, nx=True, get=True))
         if found not in (None, FORMAT):
             raise StateError(
@@ -92,8 +93,8 @@ class RedisStore:
 
     # -- writing
 
-    def apply(self, changes: Changes) -> set[str]:
-        """See `Store`."""
+    def apply(self, changes: Changes, *, synced: bool = True) -> set[str]:
+        """See `Store`. When Redis writes to its disk is its own setting (`appendfsync`)."""
         if not changes.new and not any(vars(changes).values()):
             return set()
         operations = {
@@ -224,20 +225,16 @@ class RedisStore:
         else:
             found = self._call(lambda: self._client.zrevrange(self._key("by:time"), 0, limit - 1))
             alerts = [id.decode() for id in found]
+        notes = self.notifications_of(alerts)
+        return [n for n in notes if group is None or (n.group == group and n.state == "waiting")][:limit]
+
+    def notifications_of(self, alerts: Sequence[str]) -> list[Notification]:
+        """See `Store`."""
         pipeline = self._client.pipeline(transaction=False)
         for id in alerts:
             pipeline.hvals(self._key(f"notes:{id}"))
         bodies = [body for values in (self._call(pipeline.execute) if alerts else []) for body in values]
-        notes = sorted((notification_of(body) for body in bodies), key=lambda note: note.key)
-        return [n for n in notes if group is None or (n.group == group and n.state == "waiting")][:limit]
-
-    def references(self, alert: str) -> dict[str, str]:
-        """See `Store`."""
-        found: dict[str, str] = {}
-        for note in sorted(self.notifications(alert), key=lambda note: note.due):
-            if note.reference is not None:
-                found.setdefault(note.channel, note.reference)
-        return found
+        return sorted((notification_of(body) for body in bodies), key=lambda note: note.key)
 
     # -- tasks
 
@@ -246,6 +243,12 @@ class RedisStore:
         index = "due" if lane is None else f"due:{lane}"
         bodies = self._call(lambda: self._claim(keys=[self._prefix], args=[index, now, now + lease, limit]))
         return [task_of(body) for body in bodies]
+
+    def renew(self, leases: Mapping[str, int], until: int) -> set[str]:
+        """See `Store`."""
+        given = [part for id, old in leases.items() for part in (id, old)]
+        found = self._call(lambda: self._renew(keys=[self._prefix], args=[until, *given]))
+        return {id.decode() for id in found}
 
     def task(self, id: str) -> Task | None:
         """See `Store`."""

@@ -122,3 +122,17 @@ end
 return found
 """
 """KEYS: the prefix. ARGV: the index, now, until when, how many. Returns the tasks that were taken."""
+
+RENEW = """
+local p = KEYS[1]
+local found = {}
+for i = 2, #ARGV, 2 do
+  if redis.call('HGET', p .. 'leases', ARGV[i]) == ARGV[i + 1] then
+    redis.call('HSET', p .. 'leases', ARGV[i], ARGV[1])
+    found[#found + 1] = ARGV[i]
+  end
+end
+return found
+"""
+"""KEYS: the prefix. ARGV: until when, then task id and the lease it is to have now, by turns. Returns the ids whose
+lease was prolonged."""

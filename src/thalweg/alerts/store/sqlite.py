@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,12 @@ class SqliteStore:
         self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; other threads wait."""
+    def _transaction(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """All or nothing; other threads wait. One that is not synced goes to the disk with the next one that is."""
         with self._lock:
             try:
+                if not synced:
+                    self._db.execute("PRAGMA synchronous = NORMAL")
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
                 self._db.execute("COMMIT")
@@ -106,6 +108,9 @@ class SqliteStore:
                 if isinstance(error, sqlite3.Error):
                     raise ConnectorError(f"alert store {self.path}: {error}") from error
                 raise
+            finally:
+                if not synced:
+                    self._db.execute("PRAGMA synchronous = FULL")
 
     def _all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock:
@@ -121,9 +126,9 @@ class SqliteStore:
 
     # -- writing
 
-    def apply(self, changes: Changes) -> set[str]:
+    def apply(self, changes: Changes, *, synced: bool = True) -> set[str]:
         """See `Store`."""
-        with self._transaction() as db:
+        with self._transaction(synced=synced) as db:
             made = {new.alert.id for new in changes.new if self._insert(db, new)}
             for alert in changes.alerts:
                 self._update(db, alert)
@@ -277,26 +282,29 @@ class SqliteStore:
         rows = self._all(f"SELECT {_NOTIFICATION} FROM notifications WHERE {query} LIMIT ?", (*values, limit))
         return [Notification(*row) for row in rows]
 
-    def references(self, alert: str) -> dict[str, str]:
+    def notifications_of(self, alerts: Sequence[str]) -> list[Notification]:
         """See `Store`."""
-        query = "SELECT channel, reference FROM notifications WHERE alert = ? AND reference IS NOT NULL ORDER BY due"
-        found: dict[str, str] = {}
-        for channel, reference in self._all(query, (alert,)):
-            found.setdefault(channel, reference)
-        return found
+        query = f"SELECT {_NOTIFICATION} FROM notifications WHERE alert IN (SELECT value FROM json_each(?))"
+        return [Notification(*row) for row in self._all(query, (msgspec.json.encode(alerts).decode(),))]
 
     # -- tasks
 
     def claim(self, owner: str, lane: str | None, now: int, lease: int, limit: int) -> list[Task]:
-        """See `Store`. The file has one process, so the owner does not matter."""
+        """See `Store`. The file has one process, so the owner does not matter; nor does a lease that gets lost."""
         if (due := self.next_due(lane)) is None or due > now:
             return []  # without a write transaction
         where, values = ("lane = ? AND ", (lane,)) if lane is not None else ("", ())
         query = f"SELECT id, body FROM tasks WHERE {where}due <= ? AND leased <= ? ORDER BY due, id LIMIT ?"
-        with self._transaction() as db:
+        with self._transaction(synced=False) as db:
             rows = db.execute(query, (*values, now, now, limit)).fetchall()
             db.executemany("UPDATE tasks SET leased = ? WHERE id = ?", [(now + lease, id) for id, _ in rows])
         return [task_of(body) for _, body in rows]
+
+    def renew(self, leases: Mapping[str, int], until: int) -> set[str]:
+        """See `Store`."""
+        query = "UPDATE tasks SET leased = ? WHERE id = ? AND leased = ?"
+        with self._transaction(synced=False) as db:
+            return {id for id, old in leases.items() if db.execute(query, (until, id, old)).rowcount}
 
     def task(self, id: str) -> Task | None:
         """See `Store`."""
