@@ -33,6 +33,7 @@ def build(
         checkpoint=CheckpointConfig(backend=backend_of(os.environ.get("JOB_BACKEND", "memory"))),
         max_batch_rows=int(batch_rows),
         checkpoint_storage=storage,
+        **({"alternating": False} if os.environ.get("JOB_PRODUCERS") == "1" else {}),
     )
     (
         app.stream(source, schema=Reading, timestamp="ts", watermark=WatermarkGenerator(1_000))
@@ -46,7 +47,8 @@ def build(
 
 
 def backend_of(named: str) -> StateBackend:
-    """A backend and its place, such as "rocksdb /tmp/state" (then nearly all state leaves memory), or "memory"."""
+    """A backend and its place, such as "rocksdb /tmp/state" or "memory /tmp/spill": nearly all state then leaves
+    memory. "memory" without a place keeps all of it there."""
     kind, _, place = named.partition(" ")
     if kind == "memory":
         return StateBackend.memory(limit=2_000, spill_to=place) if place else StateBackend.memory()

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +19,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from tests.reliability import crash
+from tests.servers.redis import RedisServer
 from thalweg.connectors.sqlite_log import EmbeddedLog
 from thalweg.kafka.admin import KafkaAdmin
 from thalweg.kafka.partitioners import partition_for
@@ -27,9 +29,10 @@ RATE = 20_000
 EVENTS = RATE * 6
 ONCE = {"engine.restored", "kafka.fenced", "kafka.recovered"}
 """Points that a process comes to once, when it starts."""
-FEW = ["engine.captured", "kafka.offsets-sent", "kafka.committed"]
+FEW = ["engine.captured", "kafka.state-sent", "kafka.offsets-sent", "kafka.committed"]
 
 Start = Callable[[str], "subprocess.Popen[bytes]"]
+Settings = Mapping[str, str] | Sequence[Mapping[str, str]]
 
 
 def points(*families: str) -> list[str]:
@@ -72,9 +75,23 @@ def same(results: pl.DataFrame, events: pl.DataFrame, late: int, *, again: bool 
 # -- the embedded log
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("guarantee", ["exactly-once", pytest.param("at-least-once", marks=pytest.mark.slow)])
-def test_killed_at_every_point_on_the_embedded_log(tmp_path, guarantee):
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("guarantee", "kind"),
+    [
+        ("exactly-once", "memory"),
+        pytest.param("exactly-once", "spill", marks=pytest.mark.slow),
+        pytest.param("exactly-once", "rocksdb", marks=pytest.mark.slow),
+        pytest.param("exactly-once", "redis", marks=pytest.mark.slow),
+        pytest.param("at-least-once", "memory", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_every_point_on_the_embedded_log(tmp_path, guarantee, kind):
+    with RedisServer() as redis:
+        kill_on_the_embedded_log(tmp_path, guarantee, backend_at(kind, tmp_path, redis))
+
+
+def kill_on_the_embedded_log(tmp_path: Path, guarantee: str, backend: str) -> None:
     place = pl.col("sensor_id").map_elements(lambda s: partition_for(s.encode(), crash.PARTITIONS), pl.Int64)
     events = crash.readings(EVENTS, RATE).with_columns(partition=place)
     broker = f"sqlite:///{tmp_path}/data.db"
@@ -82,7 +99,7 @@ def test_killed_at_every_point_on_the_embedded_log(tmp_path, guarantee):
         topics.ensure_topic("in", crash.PARTITIONS)
         topics.append("in", events.select("sensor_id", "ts", "value").to_dicts(), key="sensor_id")
     settings = {"JOB_NAME": "killed", "JOB_BROKER": broker, "JOB_SOURCE": "in", "JOB_SINK": "out",
-                "JOB_GUARANTEE": guarantee, "JOB_BATCH_ROWS": "500"}  # fmt: skip
+                "JOB_GUARANTEE": guarantee, "JOB_BATCH_ROWS": "500", "JOB_BACKEND": backend}  # fmt: skip
     log = tmp_path / "job.log"
 
     def start(fault: str) -> subprocess.Popen[bytes]:
@@ -103,32 +120,66 @@ def test_killed_at_every_point_on_the_embedded_log(tmp_path, guarantee):
 # -- Kafka
 
 
-@pytest.mark.kafka
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("guarantee", "names"),
-    [
-        pytest.param("exactly-once", FEW, id="exactly-once-few"),
-        pytest.param("exactly-once", points("engine", "kafka"), id="exactly-once", marks=pytest.mark.slow),
-        pytest.param("at-least-once", [*points("engine", "kafka-alo"), *sorted(ONCE)], id="at-least-once",
-                     marks=pytest.mark.slow),
-    ],
-)  # fmt: skip
-def test_killed_at_every_point_on_kafka(kafka, topic, new_topic, guarantee, names):
-    sink = new_topic()
+def kill_on_kafka(
+    bootstrap: str, topic: str, sink: str, guarantee: str, names: Iterable[str], settings: Settings
+) -> None:
+    """Kills the job at each of the points, and compares its output with that of an undisturbed run.
+
+    Args:
+        settings: more of the job's settings: one mapping for all its lives, or one after the other, in turns.
+    """
     events = crash.readings(EVENTS, RATE)
-    crash.feed(kafka.bootstrap, topic, events, 1e9, threading.Event())
-    job = crash.Job(kafka.bootstrap, topic, sink, guarantee)
+    crash.feed(bootstrap, topic, events, 1e9, threading.Event())
+    job = crash.Job(bootstrap, topic, sink, guarantee)
+    turns = cycle([settings] if isinstance(settings, Mapping) else settings)
 
     def start(fault: str) -> subprocess.Popen[bytes]:
-        more = {"THALWEG_FAULT": fault, "JOB_BATCH_ROWS": "500"}
+        more = {"THALWEG_FAULT": fault, "JOB_BATCH_ROWS": "500", **next(turns)}
         return run([sys.executable, str(crash.JOB), "--until-caught-up"], {**job.environment, **more}, job.log)
 
     kill_at_each(names, start, job.log)
-    job.finish()
+    assert start("").wait(120) == 0, job.log.read_text()[-4000:]
     again = guarantee != "exactly-once"
-    late = len(crash.read_committed(kafka.bootstrap, f"{topic}.dlq"))
-    same(crash.results_of(kafka.bootstrap, sink), events, late, again=again)
+    late = len(crash.read_committed(bootstrap, f"{topic}.dlq"))
+    same(crash.results_of(bootstrap, sink), events, late, again=again)
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(600)
+def test_killed_at_some_points_on_kafka_each_time_with_another_backend(kafka, topic, new_topic, tmp_path):
+    """Working state is rebuilt at each start, so lives on different backends follow each other, the last one in memory
+    alone. With two producers; the rest of the matrix is slow."""
+    with RedisServer() as redis:
+        turns = [{"JOB_BACKEND": backend_at(kind, tmp_path, redis)} for kind in ("rocksdb", "redis", "spill", "memory")]
+        kill_on_kafka(kafka.bootstrap, topic, new_topic(), "exactly-once", FEW, turns)
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("producers", [1, 2])
+@pytest.mark.parametrize("kind", ["memory", "spill", "rocksdb", "redis"])
+def test_killed_at_every_point_on_kafka(kafka, topic, new_topic, tmp_path, kind, producers):
+    with RedisServer() as redis:
+        settings = {"JOB_BACKEND": backend_at(kind, tmp_path, redis), "JOB_PRODUCERS": str(producers)}
+        kill_on_kafka(kafka.bootstrap, topic, new_topic(), "exactly-once", points("engine", "kafka"), settings)
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["memory", "rocksdb", "redis"])
+def test_killed_at_every_point_on_kafka_at_least_once(kafka, topic, new_topic, tmp_path, kind):
+    names = [*points("engine", "kafka-alo"), *sorted(ONCE)]
+    with RedisServer() as redis:
+        settings = {"JOB_BACKEND": backend_at(kind, tmp_path, redis)}
+        kill_on_kafka(kafka.bootstrap, topic, new_topic(), "at-least-once", names, settings)
+
+
+def backend_at(kind: str, folder: Path, redis: RedisServer) -> str:
+    """As the job takes it: with a memory limit that sends nearly all state to the place."""
+    places = {"memory": "memory", "spill": f"memory {folder}/spill", "redis": f"redis {redis.url}"}
+    return places.get(kind, f"{kind} {folder}/{kind}")
 
 
 @pytest.mark.kafka
@@ -162,8 +213,9 @@ def test_killed_at_every_point_with_state_in_a_shared_folder(kafka, topic, new_t
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("producers", [1, 2])
 @pytest.mark.parametrize("action", ["KILL", "STOP"])
-def test_one_of_two_workers_fails_at_every_point_and_the_other_takes_over(kafka, topic, new_topic, action):
+def test_one_of_two_workers_fails_at_every_point_and_the_other_takes_over(kafka, topic, new_topic, action, producers):
     """Rows move between the two. Killed, the worker stays away, its partitions go to the others, and the next one comes
     in another slot; stopped, it wakes up late, as a zombie whose partitions another has: what it had under way must not
     count."""
@@ -172,7 +224,7 @@ def test_one_of_two_workers_fails_at_every_point_and_the_other_takes_over(kafka,
     events = crash.readings(rate * 500, rate)
     stop = threading.Event()
     job = crash.Job(kafka.bootstrap, topic, sink)
-    environment = {**job.environment, "THALWEG_WORKERS": "2"}
+    environment = {**job.environment, "THALWEG_WORKERS": "2", "JOB_PRODUCERS": str(producers)}
     command = [sys.executable, str(crash.JOB)]
     with ThreadPoolExecutor(1) as pool:
         feeding = pool.submit(crash.feed, kafka.bootstrap, topic, events, rate, stop)

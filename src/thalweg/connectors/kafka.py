@@ -33,6 +33,8 @@ class KafkaBroker:
         security: a `KafkaSecurity`, or librdkafka settings for every connection (`{"security.protocol": "SSL", …}`).
         consumer, producer: other librdkafka settings for the one or the other.
         on_trimmed: "error" stops a job that comes too late for events that retention has removed; "skip" goes on.
+        alternating: whether two transactional producers take turns, so that an epoch is written while the one before
+            is being committed (exactly-once); else one does it all.
         timeout: how long a request about topics may take.
 
     Raises:
@@ -50,12 +52,14 @@ class KafkaBroker:
         consumer: Mapping[str, object] | None = None,
         producer: Mapping[str, object] | None = None,
         on_trimmed: str = "error",
+        alternating: bool = True,
         timeout: Duration = "10s",
     ) -> None:
         self.brokers = servers(url)
         self._partitions = partitions
         self._replication = replication
         self._on_trimmed = on_trimmed
+        self._alternating = alternating
         self._security = security.settings() if isinstance(security, KafkaSecurity) else dict(security or {})
         self._consumer = dict(consumer or {})
         self._producer = {"compression.type": compression, **(producer or {})}
@@ -73,7 +77,12 @@ class KafkaBroker:
         )
 
     def committer(self, job: JobSettings, sources: Sequence[Source]) -> Committer:
-        return KafkaCommitter(job, self._admin, sources, settings=self._producer, client_settings=self._security)
+        return KafkaCommitter(
+            *(job, self._admin, sources),
+            settings=self._producer,
+            client_settings=self._security,
+            alternating=self._alternating,
+        )
 
     def ensure_topic(self, topic: str, partitions: int | None = None) -> int:
         return self._admin.ensure_topic(topic, partitions or self._partitions, replication=self._replication)

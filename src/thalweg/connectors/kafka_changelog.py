@@ -213,7 +213,8 @@ class _Line:
 class ChangelogWriter:
     """Names the epochs that one writer appends, and knows which offsets are still needed.
 
-    `prepare` → the records of a commit; then `confirm` when it is durable, or drop the writer.
+    `prepare` → the records of a commit, `tips` → what its offsets name, `advance` → what is no longer needed once it is
+    durable. The next epoch may be prepared before that; where one does not become durable, drop the writer.
     """
 
     def __init__(self, writer: str) -> None:
@@ -265,9 +266,9 @@ class ChangelogWriter:
         lines = self._lines | self._prepared
         return {p: Tip(line.tip, line.base_offset) for p, line in lines.items() if line.tip is not None}
 
-    def confirm(self) -> dict[int, int]:
-        """The prepared commit is durable. Returns, per state partition whose oldest needed offset moved, that offset:
-        what lies before it may be deleted."""
+    def advance(self) -> dict[int, int]:
+        """What is prepared next follows what is prepared now. Returns, per state partition whose oldest needed offset
+        has moved, that offset: what lies before it may be deleted when the prepared commit is durable."""
         moved = {
             p: line.base_offset
             for p, line in self._prepared.items()

@@ -1,9 +1,13 @@
 """Commits of a job on Kafka: outputs, state and offsets in one transaction, or in an order that loses nothing.
 
-Exactly-once: one transactional producer per worker slot. A commit sends the outputs, the state into the job's changelog
-topic and the offsets, whose metadata name that state, and ends the transaction. What makes it cheap: the records are on
-their way while the coordinator is asked about the offsets; and `retry.backoff.ms=2`, because the next transaction has
-to wait, by retries, until the broker has written the markers of the last.
+Exactly-once: a commit is *prepared* (a transaction begins; it takes the outputs, and the state into the job's changelog
+topic) and then *finished* (the offsets, whose metadata name that state, and the end of the transaction). What makes it
+cheap: the records are on their way while the coordinator is asked about the offsets; and `retry.backoff.ms=2`, because
+the next transaction of a producer has to wait, by retries, until the broker has written the markers of the last.
+
+With two transactional producers that take turns, an epoch is prepared while the one before is being finished. It is
+finished, its offsets included, only when that one's end is confirmed; where that one fails it is abandoned, and all
+starts again from what is committed: no epoch can count without its parent. See docs/decisions/0008.
 
 At-least-once: outputs leave as they come; a commit waits until they and the state are with the broker, and only then
 commits the offsets that name that state.
@@ -17,15 +21,18 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from thalweg.connectors.kafka_changelog import ChangelogWriter, Restored, Tip
 from thalweg.connectors.kafka_commit_metadata import CommitMetadata
 from thalweg.connectors.kafka_epochs import open_epoch_log
 from thalweg.connectors.kafka_outputs import KafkaOutputs
+from thalweg.connectors.kafka_producers import TRANSACTION_TIMEOUT_MS, SlotProducers
 from thalweg.connectors.kafka_trimmer import Trimmer
-from thalweg.errors import ConfigurationError, ConnectorError, FencedError, RestartRequired, StateError, ThalwegError
+from thalweg.errors import ConfigurationError, ConnectorError, FencedError, RestartRequired, StateError
 from thalweg.faults import fault_point
 from thalweg.kafka.admin import KafkaAdmin
 from thalweg.kafka.producer import KafkaProducer
@@ -43,12 +50,9 @@ from thalweg.streams.connector import (
 
 logger = logging.getLogger("thalweg.kafka")
 
-TRANSACTION_TIMEOUT_MS = 10_000
-"""A worker that dies inside a transaction blocks readers for so long, if nobody takes its slot over before."""
 _OPEN_TRANSACTION_MS = 60_000
 """How long to wait for offsets that a dead worker's open transaction holds: its timeout, then until the broker looks
 for transactions that are over theirs (every 10 s, unless set otherwise)."""
-_BATCH_BYTES = 1_000_000
 _PURGE_EVERY = 30.0
 """Seconds between deletions from the exchange."""
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
@@ -68,13 +72,31 @@ class GroupConsumer(Protocol):
     def commit_sync(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None: ...
 
 
+Offsets = Mapping[str, Mapping[TopicPartition, tuple[int, str]]]
+"""Per topic, what is committed of its partitions: offset and metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCommit:
+    """An epoch whose records are on their way."""
+
+    commit: Commit
+    producer: KafkaProducer
+    offsets: Offsets
+    superseded: Mapping[int, int]
+    """What may be deleted when the epoch is durable: see `ChangelogWriter.advance`."""
+    since: float
+    """When its transaction began."""
+
+
 class KafkaCommitter:
-    """`Committer` on Kafka, for one worker slot.
+    """`OverlappingCommitter` on Kafka, for one worker slot.
 
     Args:
         sources: of the job; each has a `consumer` in the job's group.
         settings: other librdkafka settings (security, compression …) for the producer.
         client_settings: those of them that concern every client (security).
+        alternating: whether two transactional producers take turns.
     """
 
     def __init__(
@@ -85,6 +107,7 @@ class KafkaCommitter:
         *,
         settings: Mapping[str, object] | None = None,
         client_settings: Mapping[str, object] | None = None,
+        alternating: bool = False,
     ) -> None:
         if not _TOPIC_NAME.fullmatch(job.name):
             raise ConfigurationError(
@@ -94,11 +117,11 @@ class KafkaCommitter:
         self.outputs = KafkaOutputs(admin, job.name)
         self._job = job
         self._admin = admin
-        self._settings = {**(client_settings or {}), **(settings or {})}
+        merged = {**(client_settings or {}), **(settings or {})}
+        self._producers = SlotProducers(admin.brokers, job, merged, alternating=alternating)
+        self.most_under_way = self._producers.count
         self._consumers: dict[str, GroupConsumer] = {source.topic: source.consumer for source in sources}  # type: ignore[attr-defined]
         self._exactly_once = job.guarantee == Guarantee.EXACTLY_ONCE
-        self._producer: KafkaProducer | None = None
-        self._batch_bytes = _BATCH_BYTES
         self._memberships: dict[str, Any] = {}
         self._changelog = ChangelogWriter(_new_writer())
         self._trimmer = Trimmer(admin)
@@ -110,7 +133,7 @@ class KafkaCommitter:
     def recover(self, partitions: Iterable[TopicPartition]) -> Recovered:
         """See `Committer`. May be called again after `RestartRequired`."""
         wanted = list(partitions)
-        self._renew_producer()
+        self._producers.renew()
         fault_point("kafka.fenced")
         # Taken now, not at commit: after a rebalance that this epoch knows nothing of, its commit must fail.
         self._drop_memberships()
@@ -181,7 +204,7 @@ class KafkaCommitter:
             raise ConnectorError("exactly-once outputs go with the commit")
         try:
             self._prepare_topic(write.topic)
-            self.outputs.write(self._live_producer(), write)
+            self.outputs.write(self._producers.current, write)
         except (FencedError, RestartRequired):
             raise
         except ConnectorError as error:
@@ -189,29 +212,70 @@ class KafkaCommitter:
 
     def commit(self, commit: Commit) -> None:
         """See `Committer`."""
-        producer = self._live_producer()
-        started = time.monotonic()
-        try:
+        self.finish(self.prepare(commit))
+
+    def prepare(self, commit: Commit) -> PreparedCommit:
+        """See `OverlappingCommitter`."""
+        since = time.monotonic()
+        with self._failing(commit, since):
             for topic in dict.fromkeys(write.topic for write in commit.writes):
                 self._prepare_topic(topic)
-            ends = self._epochs.places(producer, self._changelog, commit.states) if commit.states else {}
+            producer = self._producers.take_turn()
+            places = self._epochs.places(producer, self._changelog, commit.states) if commit.states else {}
+            try:
+                self._send(producer, commit, places)
+            except FencedError:
+                raise
+            except ConnectorError as error:
+                self._abort(producer, error)
+                raise
+            return PreparedCommit(commit, producer, self._offsets(commit), self._changelog.advance(), since)
+
+    def _send(self, producer: KafkaProducer, commit: Commit, places: Mapping[int, int]) -> None:
+        if self._exactly_once:
+            producer.begin_transaction()
+            fault_point("kafka.begun")
+        for write in commit.writes:
+            self.outputs.write(producer, write)
+        fault_point("kafka.outputs-sent")
+        # At-least-once too, state may go beside the outputs: it counts for nothing until the offsets name it.
+        chunks = self._changelog.prepare(commit.states, places)
+        if chunks:
+            self._epochs.append(producer, chunks, {p: tip.name for p, tip in self._changelog.tips().items()})
+        fault_point("kafka.state-sent")
+
+    def finish(self, prepared: PreparedCommit) -> None:
+        """See `OverlappingCommitter`."""
+        fault_point("kafka.prepared")
+        with self._failing(prepared.commit, prepared.since):
             if self._exactly_once:
-                self._commit_transaction(producer, commit, ends)
+                self._end_transaction(prepared)
             else:
-                self._commit_in_order(producer, commit, ends)
+                self._commit_in_order(prepared)
+        self._epochs.trim(prepared.superseded)
+        self._purge_exchange(prepared.commit)
+
+    def abandon(self, prepared: PreparedCommit) -> None:
+        """See `OverlappingCommitter`."""
+        self._producers.fail()
+        self._abort(prepared.producer, "an earlier commit failed")
+
+    @contextmanager
+    def _failing(self, commit: Commit, since: float) -> Iterator[None]:
+        """After any failure nothing more is sent before `recover`; all but a fence lets the job start again."""
+        try:
+            yield
         except FencedError as error:
-            self._lose(producer)
-            if self._exactly_once and time.monotonic() - started > TRANSACTION_TIMEOUT_MS / 1000:
+            self._producers.fail()
+            if self._exactly_once and time.monotonic() - since > TRANSACTION_TIMEOUT_MS / 1000:
                 raise RestartRequired(f"the broker gave up a transaction that took too long: {error}") from error
             raise
         except RestartRequired:
-            self._lose(producer)
+            self._producers.fail()
             raise
         except ConnectorError as error:
-            self._lose(producer)
+            self._producers.fail()
             raise RestartRequired(f"commit {commit.number} failed: {error}") from error
-        self._epochs.trim(self._changelog.confirm())
-        self._purge_exchange(commit)
 
     def _purge_exchange(self, commit: Commit) -> None:
         """What is read and committed is no longer needed: the exchange keeps nothing for long."""
@@ -222,19 +286,13 @@ class KafkaCommitter:
         for partition, position in read.items():
             self._trimmer.trim(str(self._job.exchange), partition, position)
 
-    def _commit_transaction(self, producer: KafkaProducer, commit: Commit, ends: Mapping[int, int]) -> None:
-        producer.begin_transaction()
+    def _end_transaction(self, prepared: PreparedCommit) -> None:
+        producer, limit = prepared.producer, TRANSACTION_TIMEOUT_MS / 1000
         try:
-            fault_point("kafka.begun")
-            for write in commit.writes:
-                self.outputs.write(producer, write)
-            fault_point("kafka.outputs-sent")
-            self._send_states(producer, commit.states, ends)
-            fault_point("kafka.state-sent")
-            for topic, offsets in self._offsets(commit).items():
-                producer.send_offsets(offsets, self._memberships[topic].address, TRANSACTION_TIMEOUT_MS / 1000)
+            for topic, offsets in prepared.offsets.items():
+                producer.send_offsets(offsets, self._memberships[topic].address, limit)
                 fault_point("kafka.offsets-sent")
-            producer.commit_transaction(TRANSACTION_TIMEOUT_MS / 1000)
+            producer.commit_transaction(limit)
             fault_point("kafka.committed")
         except FencedError:
             raise
@@ -242,19 +300,15 @@ class KafkaCommitter:
             self._abort(producer, error)
             raise
 
-    def _commit_in_order(self, producer: KafkaProducer, commit: Commit, ends: Mapping[int, int]) -> None:
-        for write in commit.writes:
-            self.outputs.write(producer, write)
-        # State may go beside the outputs: it counts for nothing until the offsets name it.
-        self._send_states(producer, commit.states, ends)
+    def _commit_in_order(self, prepared: PreparedCommit) -> None:
         fault_point("kafka-alo.sent")
-        producer.wait(producer.barrier(), timeout=60.0)
+        prepared.producer.wait(prepared.producer.barrier(), timeout=60.0)
         fault_point("kafka-alo.delivered")
-        for topic, offsets in self._offsets(commit).items():
+        for topic, offsets in prepared.offsets.items():
             self._consumer(topic).commit_sync(offsets)
             fault_point("kafka-alo.offsets-committed")
 
-    def _offsets(self, commit: Commit) -> dict[str, dict[TopicPartition, tuple[int, str]]]:
+    def _offsets(self, commit: Commit) -> Offsets:
         tips = self._changelog.tips()
         offsets: dict[str, dict[TopicPartition, tuple[int, str]]] = {}
         for tp, epoch in commit.epochs.items():
@@ -262,69 +316,36 @@ class KafkaCommitter:
             offsets.setdefault(tp[0], {})[tp] = (epoch.position, metadata)
         return offsets
 
-    def _send_states(self, producer: KafkaProducer, states: Sequence[StateRecord], places: Mapping[int, int]) -> None:
-        chunks = self._changelog.prepare(states, places)
-        if chunks:
-            self._epochs.append(producer, chunks, {p: tip.name for p, tip in self._changelog.tips().items()})
-
     def _prepare_topic(self, topic: str) -> None:
         """Learns the topic's limit; a producer whose batches it would refuse has to be made again."""
         self.outputs.prepare(topic)
-        limit = self.outputs.smallest_limit or self._batch_bytes
-        if limit < self._batch_bytes:
-            self._batch_bytes = limit
+        limit = self.outputs.smallest_limit or self._producers.batch_bytes
+        if limit < self._producers.batch_bytes:
+            self._producers.batch_bytes = limit
             raise RestartRequired(f"topic {topic!r} takes batches of {limit} bytes only; the producer is made again")
 
-    # ---------------------------------------------------------------- producer
+    # ---------------------------------------------------------------- ending
 
     def close(self) -> None:
-        """Delivers what is under way and frees the producer."""
+        """Delivers what is under way and frees the producers."""
         self._trimmer.close()
         self._epochs.close()
         self._drop_memberships()
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.kill() if self._exactly_once else producer.close()
-
-    def _live_producer(self) -> KafkaProducer:
-        if self._producer is None:
-            raise RestartRequired("the last commit failed; recover first")
-        return self._producer
-
-    def _renew_producer(self) -> None:
-        """A producer per recovery: the broker ends what the last one had under way when the new one registers."""
-        if self._producer is not None:
-            self._lose(self._producer)
-        settings: dict[str, object] = {"retry.backoff.ms": 2, "retry.backoff.max.ms": 100}
-        if self._exactly_once:
-            settings |= {"transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
-        self._producer = KafkaProducer(
-            self._admin.brokers,
-            client_id=f"{self._job.name}-{self._job.slot}",
-            transactional_id=f"{self._job.name}-{self._job.slot}" if self._exactly_once else None,
-            batch_size=self._batch_bytes,
-            linger_ms=0 if self._exactly_once else 1,
-            max_record_bytes=64 * 1024 * 1024,
-            settings=settings | self._settings,
-        )
-        if self._exactly_once:
-            self._producer.init_transactions(timeout=60.0)
+        self._producers.close()
 
     def _drop_memberships(self) -> None:
         for membership in self._memberships.values():
             membership.close()
         self._memberships = {}
 
-    def _lose(self, producer: KafkaProducer) -> None:
-        self._producer = None
-        producer.kill()
-
-    def _abort(self, producer: KafkaProducer, error: ThalwegError) -> None:
+    def _abort(self, producer: KafkaProducer, why: object) -> None:
+        if not self._exactly_once:
+            return
         try:
             producer.abort_transaction()
         except ConnectorError as second:
             # The next init_transactions aborts it as well; this only spares readers the wait.
-            logger.warning("could not abort the transaction after %s: %s", error, second)
+            logger.warning("could not abort the transaction after %s: %s", why, second)
 
     def _consumer(self, topic: str) -> GroupConsumer:
         try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -156,6 +156,35 @@ class Committer(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class OverlappingCommitter(Protocol):
+    """A committer that can prepare an epoch while the one before is being finished.
+
+    `prepare` is called in the order of the epochs, and so is `finish`: each when the one before is durable. They are
+    called from several threads, each by one at a time. Where an epoch fails, those prepared after it are abandoned.
+    """
+
+    most_under_way: int
+    """How many epochs may be on their way at a time; 1: no overlap."""
+
+    def prepare(self, commit: Commit) -> Any:
+        """Sends the epoch's records; nothing of it counts yet. Returns what `finish` takes.
+
+        Raises:
+            RestartRequired, FencedError: as `Committer.commit`.
+        """
+
+    def finish(self, prepared: Any) -> None:
+        """Makes the epoch durable; returns when it is.
+
+        Raises:
+            RestartRequired, FencedError: as `Committer.commit`.
+        """
+
+    def abandon(self, prepared: Any) -> None:
+        """Drops a prepared epoch, the one before which has failed."""
 
 
 @dataclass(slots=True)

@@ -57,9 +57,10 @@ def committer(
     consumer: Any = None,
     *,
     slot: int = 0,
+    alternating: bool = False,
 ) -> KafkaCommitter:
     source: Any = Source(topic, consumer or Group(bootstrap, job))
-    return KafkaCommitter(JobSettings(job, slot, guarantee), KafkaAdmin(bootstrap), [source])
+    return KafkaCommitter(JobSettings(job, slot, guarantee), KafkaAdmin(bootstrap), [source], alternating=alternating)
 
 
 def commit(

@@ -17,7 +17,7 @@ def numbers(recovered: Recovered) -> list[int]:
 
 
 def main(bootstrap: str, job: str, topic: str, output: str, guarantee: str) -> None:
-    worker = committer(bootstrap, job, topic, Guarantee(guarantee))
+    worker = committer(bootstrap, job, topic, Guarantee(guarantee), alternating=guarantee == "exactly-once")
     recovered = worker.recover([(topic, 0)])
     held = numbers(recovered)
     print("ready", flush=True)

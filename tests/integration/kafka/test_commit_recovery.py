@@ -261,10 +261,7 @@ def test_a_transaction_left_open_by_a_dead_worker_delays_recovery_and_spoils_not
     dead = committer(kafka.bootstrap, job, topic)
     dead.recover([(topic, 0)])
     dead.commit(commit(topic, 1, [], state(b"1")))
-    producer = dead._live_producer()
-    producer.begin_transaction()
-    dead._send_states(producer, [state(b"never committed")], {0: 0})
-    producer.flush()
+    dead.prepare(commit(topic, 2, [], state(b"never committed"))).producer.flush()
     other = committer(kafka.bootstrap, job, topic, slot=1)  # another slot: it does not fence the dead one off
     assert payloads(other, topic) == [b"1"]
     other.commit(commit(topic, 2, [], state(b"2")))

@@ -42,7 +42,7 @@ def write(log: CheckpointLog, writer: ChangelogWriter, *payloads: bytes, full: b
     states = [StateRecord(3, f"op-{i}", payload, full) for i, payload in enumerate(payloads)]
     chunks = writer.prepare(states, {3: writer.next_epoch(3)})
     log.write(chunks, {p: tip.name for p, tip in writer.tips().items()})
-    log.prune(writer.confirm())
+    log.prune(writer.advance())
     return writer.tips()[3]
 
 

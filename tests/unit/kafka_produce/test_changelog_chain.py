@@ -28,7 +28,7 @@ class Log:
         self.chunks += writer.prepare(states, {0: len(self.chunks)})
         if named:
             self.tip = writer.tips()[0]
-            writer.confirm()
+            writer.advance()
 
     def chain(self, start: int = 0) -> Chain:
         chain = Chain("job-changelog", 0)
@@ -108,12 +108,12 @@ def test_another_format_is_refused() -> None:
         Chain("job-changelog", 0).add(newer, b"x", 0)
 
 
-def test_confirm_tells_what_may_be_deleted() -> None:
+def test_advance_tells_what_may_be_deleted() -> None:
     log, writer = Log(), ChangelogWriter("w1")
     log.append(writer, record(b"1", full=True))
     log.append(writer, record(b"2"))
     log.chunks += writer.prepare([record(b"3", full=True)], {0: 2})
-    assert writer.confirm() == {0: 2}
+    assert writer.advance() == {0: 2}
 
 
 @settings(max_examples=200, deadline=None)

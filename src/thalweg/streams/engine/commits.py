@@ -1,14 +1,26 @@
-"""The commit pipeline: one epoch at a time is made durable in the background while the engine goes on."""
+"""The commit pipeline: epochs are made durable in the background, in order, while the engine goes on.
+
+With a committer that allows it an epoch is encoded and sent while the one before is being finished.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from thalweg.faults import fault_point
-from thalweg.streams.connector import Commit, Committer, PartitionEpoch, SinkWrite, StateRecord, TopicPartition
+from thalweg.streams.connector import (
+    Commit,
+    Committer,
+    OverlappingCommitter,
+    PartitionEpoch,
+    SinkWrite,
+    StateRecord,
+    TopicPartition,
+)
 from thalweg.streams.engine.state_codec import PlacedDelta, encode_placed
 
 
@@ -24,6 +36,7 @@ class Epoch:
     number: int
     oldest_ingested: int | None = None
     """When the oldest row of the epoch was read, for the latency."""
+    submitted: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -49,10 +62,13 @@ class CommitFigures:
 
 
 class CommitPipeline:
-    """Commits epochs on a thread of its own, at most one at a time.
+    """Commits epochs in order: at most one at a time, or as many as an `OverlappingCommitter` takes.
+
+    Each thread takes an epoch through both stages: it is encoded and prepared when the one before is prepared, and
+    finished when the one before is finished.
 
     Args:
-        committer: of the job; only this thread calls its `commit`.
+        committer: of the job; only the threads of this call it to commit.
         partitions: how many state partitions the state is laid out in.
         void_to: how many there were before; a full snapshot voids those that are no more.
         wake: set when a commit ends.
@@ -63,80 +79,130 @@ class CommitPipeline:
     ) -> None:
         self.figures = CommitFigures()
         self.error: BaseException | None = None
-        self.busy_since: float | None = None
         self._committer = committer
+        self._ahead = committer if isinstance(committer, OverlappingCommitter) else None
+        self._most = 1 if self._ahead is None else self._ahead.most_under_way
         self._partitions = partitions
         self._void_to = void_to
         self._key_groups = key_groups
         self._wake = wake
-        self._epoch: Epoch | None = None
+        self._waiting: deque[tuple[int, Epoch]] = deque()
+        self._under_way: deque[Epoch] = deque()
+        self.submitted = 0
+        """Epochs handed over so far."""
+        self.durable = 0
+        """How many of them are durable: always the first ones."""
+        self._prepared = 0
         self._stopping = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="thalweg-commit", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"thalweg-commit-{number}", daemon=True)
+            for number in range(self._most)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def busy(self) -> bool:
-        """Whether an epoch is on its way."""
-        return self._epoch is not None
+        """Whether as many epochs are on their way as may be."""
+        return len(self._under_way) >= self._most
+
+    @property
+    def idle(self) -> bool:
+        """Whether no epoch is on its way."""
+        return not self._under_way
+
+    @property
+    def busy_since(self) -> float | None:
+        """When the oldest epoch on its way was submitted; None: there is none."""
+        with self._changed:
+            return self._under_way[0].submitted if self._under_way else None
 
     def submit(self, epoch: Epoch) -> None:
-        """Starts to commit an epoch; the one before must be done."""
+        """Starts to commit an epoch; not while the pipeline is busy."""
         with self._changed:
             self.check()
-            if self._epoch is not None:
+            if self.busy:
                 raise RuntimeError("an epoch was submitted while another is on its way")
-            self.busy_since = time.monotonic()
-            self._epoch = epoch
+            self._waiting.append((self.submitted, epoch))
+            self.submitted += 1
+            self._under_way.append(epoch)
             self._changed.notify_all()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until no epoch is on its way; false if one still is. Raises what the commit raised."""
+        """Waits until no epoch is on its way; false if one still is. Raises what a commit raised."""
         with self._changed:
-            done = self._changed.wait_for(lambda: self._epoch is None or self.error is not None, timeout)
+            done = self._changed.wait_for(lambda: self.idle or self.error is not None, timeout)
         self.check()
         return done
 
     def check(self) -> None:
-        """Raises what the commit raised."""
+        """Raises what a commit raised."""
         if self.error is not None:
             raise self.error
 
     def stop(self, timeout: float = 30.0) -> bool:
-        """Ends the thread after the epoch on its way; false if that did not end in time."""
+        """Ends the threads after the epochs on their way; false if those did not end in time."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
-        while (epoch := self._next()) is not None:
+        while (taken := self._next()) is not None:
             try:
-                self._commit(epoch)
+                self._commit(*taken)
             except BaseException as error:
-                self.error = error
-            with self._changed:
-                self._epoch = None
-                self.busy_since = None
-                self._changed.notify_all()
+                with self._changed:
+                    self.error = self.error or error
+                    self._changed.notify_all()
             self._wake.set()
-            if self.error is not None:
-                return
 
-    def _next(self) -> Epoch | None:
+    def _next(self) -> tuple[int, Epoch] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._epoch is not None or self._stopping)
-            return self._epoch
+            self._changed.wait_for(lambda: self._waiting or self._stopping or self.error is not None)
+            return self._waiting.popleft() if self._waiting and self.error is None else None
 
-    def _commit(self, epoch: Epoch) -> None:
+    def _reached(self, turn: Callable[[], bool]) -> bool:
+        """Waits for a turn; false if it won't come, as another epoch has failed."""
+        with self._changed:
+            self._changed.wait_for(lambda: turn() or self.error is not None)
+            return turn()
+
+    def _commit(self, number: int, epoch: Epoch) -> None:
+        if not self._reached(lambda: self._prepared == number):
+            return
         started = time.monotonic()
         fault_point("engine.handed-over")
         states = self._encode(epoch)
         fault_point("engine.encoded")
-        self._committer.commit(Commit(epoch.epochs, epoch.writes, states, epoch.number))
+        if not self._make_durable(number, Commit(epoch.epochs, epoch.writes, states, epoch.number)):
+            return
         fault_point("engine.durable")
-        self._book(epoch, sum(len(record.payload) for record in states), (time.monotonic() - started) * 1000)
+        size = sum(len(record.payload) for record in states)
+        with self._changed:
+            self._prepared, self.durable = max(self._prepared, number + 1), number + 1
+            self._book(epoch, size, (time.monotonic() - started) * 1000)
+            self._under_way.popleft()
+            self._changed.notify_all()
+
+    def _make_durable(self, number: int, commit: Commit) -> bool:
+        """False where it was abandoned, as the epoch before has failed."""
+        if self._ahead is None:
+            self._committer.commit(commit)
+            return True
+        prepared = self._ahead.prepare(commit)
+        with self._changed:
+            self._prepared = number + 1
+            self._changed.notify_all()
+        if not self._reached(lambda: self.durable == number):
+            self._ahead.abandon(prepared)
+            return False
+        self._ahead.finish(prepared)
+        return True
 
     def _encode(self, epoch: Epoch) -> list[StateRecord]:
         self.figures.to_encode, self.figures.encoded = len(epoch.deltas), 0

@@ -44,6 +44,8 @@ class _Question:
     whole: bool
     future: Future[Any] = field(default_factory=Future)
     result: Any = None
+    commits: int = 0
+    """How many commits have to be durable before the asker may know."""
 
 
 class Requests:
@@ -102,21 +104,22 @@ class Requests:
         with self._lock:
             self._wake = wake
 
-    def answer(self, boundary: Boundary) -> None:
-        """Answers what waits."""
+    def answer(self, boundary: Boundary, commits: int) -> None:
+        """Answers what waits, with what this many commits make durable."""
         with self._lock:
             questions, self._waiting = self._waiting, []
         for question in questions:
             try:
-                question.result = question.answer(boundary)
+                question.result, question.commits = question.answer(boundary), commits
                 self._answered.append(question)
             except Exception as error:
                 question.future.set_exception(error)
 
-    def confirm(self) -> None:
-        """The commit of what was answered is durable."""
-        answered, self._answered = self._answered, []
-        for question in answered:
+    def confirm(self, durable: int) -> None:
+        """This many commits are durable: who was answered with no more than those gets the answer."""
+        confirmed = [question for question in self._answered if question.commits <= durable]
+        self._answered = [question for question in self._answered if question.commits > durable]
+        for question in confirmed:
             question.future.set_result(question.result)
 
     def lost(self) -> None:

@@ -21,7 +21,7 @@ from thalweg.streams.engine.drift import Drift
 from thalweg.streams.engine.exchange.tasks import ScaledDataflow
 from thalweg.streams.engine.exchange.traffic import QUEUED_RECORDS, RECORDS_PER_POLL, ExchangeTraffic
 from thalweg.streams.engine.opening import Opened, joined, open_sources
-from thalweg.streams.engine.prefetch import Prefetcher
+from thalweg.streams.engine.prefetch import FEW, Prefetcher
 from thalweg.streams.engine.pressure import Pressure
 from thalweg.streams.engine.progress import Progress
 from thalweg.streams.engine.recovery import Recovery
@@ -41,6 +41,8 @@ MEASURE_EVERY = 1.0
 """Seconds between two looks at how much state the operators hold."""
 TICK_MS = 50
 """How often operators learn the time while nothing comes."""
+EARLY_PAUSE = 0.25
+"""Commit intervals from one commit that came early to the next, at least."""
 QUEUED_BATCHES = 4
 """How many full batches a source may be read ahead."""
 
@@ -78,7 +80,7 @@ class Session:
         self._broker = broker
         self._next_measure = 0.0
         self._stack = ExitStack()
-        self._last_commit = 0.0
+        self._last_commit = self._last_early = 0.0
         self._last_tick = 0
         self._emitted = 0
         self._oldest_ingested: int | None = None
@@ -274,8 +276,7 @@ class Session:
             if oldest is not None:
                 since = (time.monotonic() - ended) * 1000
                 self.latencies.add(self.clock() - since - oldest)
-        if not self.pipeline.busy and self.pipeline.error is None:
-            self.settings.requests.confirm()
+        self.settings.requests.confirm(self.pipeline.durable)
 
     def measure_memory(self, now: float) -> None:
         """Looks at how much state the operators hold, about once a second."""
@@ -319,8 +320,18 @@ class Session:
             self._start_commit()
 
     def commit_in(self) -> float:
-        """Seconds until the next commit may start."""
-        return self._last_commit + self.settings.commit_interval / 1000 - time.monotonic()
+        """Seconds until the next commit may start.
+
+        Output does not wait for the end of the interval where little is left to process: what a batch has put out is
+        complete then. One such early commit makes the next wait, so that a steady trickle of output costs a bounded
+        number of commits.
+        """
+        now, interval = time.monotonic(), self.settings.commit_interval / 1000
+        due = self._last_commit + interval
+        if self.outputs.pending_rows and sum(reader.queued for reader in self._readers) < FEW:
+            pause = max(interval * EARLY_PAUSE, 2 * self.pipeline.figures.last_ms / 1000)
+            due = min(due, self._last_early + pause)
+        return due - now
 
     def _watch_timeout(self) -> None:
         since = self.pipeline.busy_since
@@ -330,11 +341,14 @@ class Session:
 
     def _start_commit(self) -> None:
         now = time.monotonic()
+        if now < self._last_commit + self.settings.commit_interval / 1000:
+            self._last_early = now
         self._last_commit = now
         requests = self.settings.requests
         if not self.progress.positions or not (self.uncommitted or requests.wants_all):
-            requests.answer(self._boundary(self.dataflow.placed_snapshot(full=True) if requests.wants_all else ()))
-            requests.confirm()
+            state = self.dataflow.placed_snapshot(full=True) if requests.wants_all else ()
+            requests.answer(self._boundary(state), self.pipeline.submitted)
+            requests.confirm(self.pipeline.durable)
             return
         if self.exchange is not None:
             self._told |= self.exchange.flush()
@@ -352,7 +366,7 @@ class Session:
         self._number += 1
         self.pipeline.submit(Epoch(epochs, writes, deltas, full, self._number, self._take_oldest()))
         self.progress.confirm(epochs)
-        requests.answer(self._boundary(deltas))
+        requests.answer(self._boundary(deltas), self.pipeline.submitted)
 
     def _boundary(self, deltas: Sequence[PlacedDelta]) -> Boundary:
         partitions, groups = self.settings.job.state_partitions, self.settings.key_groups
