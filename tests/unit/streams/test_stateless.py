@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -194,6 +194,7 @@ def test_a_stream_that_is_read_twice_does_not_fuse_past_the_fork() -> None:
     assert driver.output(two)["v"].to_list() == [1, 10]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.none() | st.integers(-5, 5)), max_size=30),
     st.integers(1, 31),

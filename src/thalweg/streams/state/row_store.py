@@ -73,16 +73,18 @@ class RowStore:
         if not len(slots):
             return None
         slots = slots[np.argsort(self._frame[slots], kind="stable")]
-        parts = []
-        for run in np.split(slots, np.flatnonzero(np.diff(self._frame[slots])) + 1):
-            lengths = self._length[run]
-            frame = self._frames[int(self._frame[run[0]])].load()
-            rows = frame[_ranges(self._offset[run], lengths)]
-            parts.append(rows.hstack([pl.Series(SLOT, np.repeat(run, lengths))]))  # eager: with_columns is a query
-        if len(parts) == 1:
-            return parts[0]
-        alike = all(part.schema == parts[0].schema for part in parts)
-        return pl.concat(parts, how="vertical" if alike else "diagonal_relaxed")
+        frames, lengths = self._frame[slots], self._length[slots]
+        cuts = [0, *(np.flatnonzero(np.diff(frames)) + 1).tolist(), len(slots)]
+        ends = np.concatenate([[0], np.cumsum(lengths)])[cuts].tolist()
+        # One series of the type that gathers take, cut without copying: with many frames the conversions would be most
+        # of the work.
+        places = pl.Series(_ranges(self._offset[slots], lengths).astype(np.uint32))
+        parts = [
+            self._frames[number].load()[places[start:end]]
+            for number, start, end in zip(frames[cuts[:-1]].tolist(), ends, ends[1:], strict=False)
+        ]
+        rows = parts[0] if len(parts) == 1 else _stacked(parts)
+        return rows.hstack([pl.Series(SLOT, np.repeat(slots, lengths))])  # eager: with_columns is a query
 
     def free(self, slots: Int64s) -> None:
         """Forgets the rows of these slots."""
@@ -153,6 +155,13 @@ class RowStore:
 _FAN_IN = 6
 _LARGE = 65_536
 """Live rows from which on a frame is no longer merged with others."""
+
+
+def _stacked(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    try:
+        return pl.concat(parts, how="vertical")  # looking at each schema first would cost more than this
+    except (pl.exceptions.SchemaError, pl.exceptions.ShapeError):
+        return pl.concat(parts, how="diagonal_relaxed")
 
 
 def _ranges(offsets: Int64s, lengths: Int64s) -> Int64s:

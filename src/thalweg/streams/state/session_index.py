@@ -107,7 +107,7 @@ class SessionIndex:
             *(first, second, times, watermarks, self.gap, self.longest, slots, created, gone),
         )
         gone = gone[:merged].copy()
-        self.schedule_new(np.unique(slots))
+        self.schedule_new(slots)
         return Assignment(slots, created[:begun].copy(), gone, self.merged_into(gone))
 
     def arrays(self) -> SessionArrays:
@@ -132,7 +132,7 @@ class SessionIndex:
     def schedule_new(self, slots: Int64s) -> None:
         """Sees to it that these sessions (negative numbers: none) come up in `due`."""
         slots = slots[slots >= 0]
-        self._schedule(slots[self._due_serial[slots] != self.serial[slots]])
+        self._schedule(np.unique(slots[self._due_serial[slots] != self.serial[slots]]))
 
     def _schedule(self, slots: Int64s) -> None:
         if not len(slots):
