@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 
 from thalweg.errors import ConfigurationError
+from thalweg.formats.binary import bad_utf8, binary_column
 from thalweg.formats.errors import ErrorClass
 from thalweg.formats.schemas import resolve
-from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, Int64s, RawRecords
+from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, Int64s, RawRecords, UInt64s
 
 VALUE = "value"
 _IN_PLACE = 12
@@ -59,24 +60,29 @@ class RawDecoder:
 
     def decode(self, raw: RawRecords) -> Decoded:
         """One row per record."""
-        values = [raw.value(row) for row in range(len(raw))]
         if isinstance(self._dtype, pl.Binary):
-            return Decoded(self._frame(values))
-        texts: list[str | None] = []
-        rows: list[int] = []
-        errors = []
-        for row, value in enumerate(values):
-            try:
-                texts.append(None if value is None else value.decode())
-                rows.append(row)
-            except UnicodeDecodeError as error:
-                errors.append(DecodeError(row, str(ErrorClass.BAD_UTF8), f"the value is not UTF-8: {error.reason}"))
-        return Decoded(self._frame(texts), np.array(rows, np.int64) if errors else None, errors)
+            return Decoded(self._frame(raw.value_address, raw.value_length))
+        bad = bad_utf8(raw.value_address, raw.value_length)
+        if not len(bad):
+            return Decoded(self._frame(raw.value_address, raw.value_length))
+        rows = np.delete(np.arange(len(raw), dtype=np.int64), bad)
+        frame = self._frame(raw.value_address[rows], raw.value_length[rows])
+        return Decoded(frame, rows, [_not_utf8(raw, int(row)) for row in bad])
 
-    def _frame(self, values: list[Any]) -> pl.DataFrame:
+    def _frame(self, addresses: UInt64s, lengths: Int64s) -> pl.DataFrame:
         if not self._wanted:
-            return pl.DataFrame(height=len(values))
-        return pl.DataFrame([pl.Series(VALUE, values, dtype=self._dtype)])
+            return pl.DataFrame(height=len(lengths))
+        column = binary_column(addresses, lengths, text=isinstance(self._dtype, pl.String))
+        return pl.DataFrame([pl.Series(VALUE, pl.from_arrow(column), dtype=self._dtype)])
+
+
+def _not_utf8(raw: RawRecords, row: int) -> DecodeError:
+    try:
+        (raw.value(row) or b"").decode()
+    except UnicodeDecodeError as error:
+        text = f"the value is not UTF-8: {error.reason} at byte {error.start}"
+        return DecodeError(row, str(ErrorClass.BAD_UTF8), text)
+    raise AssertionError(f"row {row} is UTF-8 after all")  # the kernel and Python must agree
 
 
 class RawEncoder:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 _WORD = ir.IntType(64)
@@ -28,18 +27,6 @@ def _load(typingctx, address):
         return builder.load(builder.inttoptr(args[0], _WORD.as_pointer()), align=1)
 
     return types.int64(types.int64), generate
-
-
-@intrinsic
-def _copy(typingctx, target, source, length):
-    """memcpy by addresses."""
-
-    def generate(context, builder, signature, args):
-        byte = ir.IntType(8).as_pointer()
-        cgutils.raw_memcpy(builder, builder.inttoptr(args[0], byte), builder.inttoptr(args[1], byte), args[2], _WORD(1))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), generate
 
 
 @intrinsic
@@ -131,30 +118,4 @@ def last_rows(partition, out):
     return True
 
 
-@njit("int64(int64[::1], int64[::1])", nogil=True, cache=True)
-def offsets_of(lengths, out):
-    """Arrow offsets of these lengths (null: 0 bytes) into `out`, one longer; returns how many are null."""
-    total = 0
-    nulls = 0
-    out[0] = 0
-    for row in range(min(len(lengths), len(out) - 1)):
-        length = lengths[row]
-        if length < 0:
-            nulls += 1
-        else:
-            total += length
-        out[row + 1] = total
-    return nulls
-
-
-@njit("void(uint64[::1], int64[::1], int64[::1], uint8[::1])", nogil=True, cache=True)
-def copy_rows(addresses, lengths, offsets, out):
-    """Copies every row's bytes to its place in `out`."""
-    base = np.int64(out.ctypes.data)
-    for row in range(min(len(addresses), len(lengths), len(offsets) - 1)):
-        length = lengths[row]
-        if length > 0 and offsets[row] + length <= len(out):
-            _copy(base + offsets[row], np.int64(addresses[row]), length)
-
-
-KERNELS: tuple[Any, ...] = (gather, destroy, last_rows, offsets_of, copy_rows)
+KERNELS: tuple[Any, ...] = (gather, destroy, last_rows)

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 
 from thalweg.errors import ConfigurationError
+from thalweg.formats.binary import binary_column
 from thalweg.kafka._consume_api import address
 from thalweg.kafka._messages import Share
 from thalweg.kafka._plain_records import PlainOwner
-from thalweg.kafka.arrow import binary_column
 from thalweg.records import Int64s, RawRecords
 
 HEADERS_TYPE = pl.List(pl.Struct({"key": pl.String, "value": pl.Binary}))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from thalweg.records import Int64s, RawRecords, UInt64s
+from thalweg.formats.binary import binary_column
+from thalweg.records import RawRecords
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,19 +28,3 @@ def to_arrow(raw: RawRecords) -> pa.RecordBatch:
         "timestamp": pa.array(raw.timestamp),
     }
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-
-
-def binary_column(addresses: UInt64s, lengths: Int64s) -> pa.Array:
-    """Copies n byte strings into a large_binary column; a length of -1 is a null."""
-    import pyarrow as pa
-
-    from thalweg.kafka._consume_kernels import copy_rows, offsets_of
-
-    rows = len(lengths)
-    offsets = np.empty(rows + 1, dtype=np.int64)
-    nulls = offsets_of(lengths, offsets)
-    data = np.empty(int(offsets[-1]), dtype=np.uint8)
-    copy_rows(addresses, lengths, offsets, data)
-    valid = pa.py_buffer(np.packbits(lengths >= 0, bitorder="little")) if nulls else None
-    buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
-    return pa.Array.from_buffers(pa.large_binary(), rows, buffers, null_count=nulls)

@@ -10,8 +10,8 @@ import polars as pl
 
 from thalweg.errors import ConfigurationError, ConnectorError
 from thalweg.formats import Format, open_format
+from thalweg.formats.binary import binary_column
 from thalweg.formats.dead_records import dead_records
-from thalweg.kafka.arrow import binary_column
 from thalweg.records import Decoder, Int64s, RawRecords
 
 KEY, TOPIC, PARTITION, OFFSET, TIMESTAMP, HEADERS = (

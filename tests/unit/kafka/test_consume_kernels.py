@@ -104,14 +104,6 @@ def test_last_rows_refuses_what_does_not_fit() -> None:
     assert not kernels.last_rows(np.array([-1], dtype=np.int32), out)
 
 
-def test_copies_stay_inside_the_buffer() -> None:
-    source = np.frombuffer(b"abcdef", dtype=np.uint8)
-    addresses = np.full(2, source.ctypes.data, dtype=np.uint64)
-    out = np.zeros(8, dtype=np.uint8)
-    kernels.copy_rows(addresses, np.array([6, 6]), np.array([0, 6, 12]), out)
-    assert out.tobytes() == b"abcdef\0\0"
-
-
 def test_without_releases_what_is_left_empty() -> None:
     class Owner:
         released = 0

@@ -140,6 +140,19 @@ def store_f32(typingctx, address, value):
 
 
 @intrinsic
+def copy_bytes(typingctx, target, source, length):
+    """memcpy."""
+
+    def generate(context, builder, signature, args):
+        cgutils.raw_memcpy(
+            builder, _pointer(builder, args[0], _I8), _pointer(builder, args[1], _I8), args[2], ir.Constant(_I64, 1)
+        )
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
 def move16(typingctx, target, source):
     """Copies 16 bytes."""
 

@@ -157,8 +157,8 @@ _RECORDS = pl.DataFrame(
 
 
 def _records(raw: Any) -> pl.DataFrame:
+    from thalweg.formats.binary import binary_column
     from thalweg.kafka._headers import headers_of
-    from thalweg.kafka.arrow import binary_column
 
     try:
         return pl.DataFrame(
