@@ -1,9 +1,10 @@
 """`make bench-kafka`: Thalweg's Kafka clients against `confluent_kafka` and Java's tool: one broker, machine and run.
 
-    python benchmarks/kafka_clients.py [--quick] [--rounds N] [--only consume,produce,transactions,avro]
+    python benchmarks/kafka_clients.py [--quick] [--minutes M] [--rounds N] [--only consume,produce,transactions,avro]
 
 Writes `benchmarks/results/kafka.json` and `kafka.md`. Each contender runs alone in a process of its own; they take
-turns, so that a slow minute of the machine hits all; the median counts. Same settings for all producers: acks all,
+turns, so that a slow minute of the machine hits all; the median counts. Every case is measured once, then again and
+again as long as the time lasts. Same settings for all producers: acks all,
 idempotent, 1 MB batches, 5 ms linger, 256 MiB of buffer, no keys, 4 partitions; payloads are JSON texts from one file,
 which the two Python clients get as Polars frames of 10,000 rows. The broker shares the cores: read ratios, and CPU per
 record, not absolute rates.
@@ -16,14 +17,15 @@ import json
 import os
 import random
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,8 +41,10 @@ from thalweg.kafka.admin import KafkaAdmin  # noqa: E402
 from thalweg.kafka.local_cluster import LocalKafka  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
-SIZES = {100: 2_000_000, 1_000: 400_000, 10_000: 50_000}
+SIZES = {100: 1_500_000, 1_000: 300_000, 10_000: 40_000}
 """Bytes of a payload to records in a run."""
+RUN_SECONDS = 120
+"""After which a contender counts as stuck. On a quiet machine a run takes 2 to 6 seconds."""
 CODECS = ("none", "snappy", "lz4", "zstd", "gzip")
 PARTITIONS = 4
 CONSUMERS = ("columns", "confluent", "frames", "c_queue", "confluent_tuned")
@@ -49,11 +53,10 @@ JAVA = "kafka-producer-perf-test"
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5, help="at most so many runs of each")
+    parser.add_argument("--minutes", type=float, default=10.5, help="no round begins after so long")
     parser.add_argument("--only", default="consume,produce,transactions,avro", help="parts, by comma")
-    parser.add_argument(
-        "--quick", action="store_true", help="one round, a quarter of the records, codecs at 100 B only"
-    )
+    parser.add_argument("--quick", action="store_true", help="one round, a quarter of the records")
     parser.add_argument("--output", default="kafka", help="name of the result files in benchmarks/results")
     options = parser.parse_args()
     if options.quick:
@@ -113,17 +116,14 @@ class Bench:
         rate = float(re.findall(r"([\d.]+) records/sec", output)[-1])
         return {"rate": rate, "cpu_us": cpu / task.records * 1e6, "memory_mib": memory}
 
-    def produce(
-        self, size: int, records: int, codec: str, *, transactional: bool = False
-    ) -> dict[str, dict[str, float]]:
-        """Each producer in turn, each into a fresh topic."""
+    def produce(self, name: str, size: int, records: int, codec: str, *, transactional: bool) -> dict[str, float]:
+        """One producer into a fresh topic."""
         payloads = str(payload_file(self.folder, size))
-        found = {}
-        for name in (*PRODUCERS, JAVA):
-            task = Task("produce", name, self.brokers, self.topic(), records, payloads, codec, transactional)
-            found[name] = self.java(task) if name == JAVA else self.worker(task)
+        task = Task("produce", name, self.brokers, self.topic(), records, payloads, codec, transactional)
+        try:
+            return self.java(task) if name == JAVA else self.worker(task)
+        finally:
             self.admin.delete_topic(task.topic)
-        return found
 
     def load(self, size: int, records: int, codec: str) -> str:
         """A topic full of records."""
@@ -132,63 +132,103 @@ class Bench:
         return topic
 
     def _run(self, command: list[str]) -> tuple[str, float, float]:
-        """Output, peak memory in MiB, and CPU seconds."""
+        """Output, peak memory in MiB, and CPU seconds.
+
+        Raises:
+            RuntimeError: it failed, or was still running after `RUN_SECONDS`; with its last words.
+        """
         with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
             process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=errors)
-            _, status, usage = os.wait4(process.pid, 0)
+            watch = threading.Timer(RUN_SECONDS, process.kill)
+            watch.start()
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            finally:
+                watch.cancel()
             process.returncode = os.waitstatus_to_exitcode(status)
             output.seek(0)
             if process.returncode:
                 errors.seek(0)
-                raise RuntimeError(f"{command[:3]} failed:\n{errors.read()[-3000:]}")
+                ended = "stuck" if process.returncode == -signal.SIGKILL else f"exit code {process.returncode}"
+                raise RuntimeError(f"{command[1:4]} failed ({ended}):\n{errors.read()[-3000:]}")
             unit = 2**20 if sys.platform == "darwin" else 2**10
             return output.read(), usage.ru_maxrss / unit, usage.ru_utime + usage.ru_stime
+
+
+@dataclass
+class Case:
+    """Contenders on one workload, and what they gave so far."""
+
+    side: str
+    bytes: int
+    records: int
+    codec: str
+    transactional: bool = False
+    runs: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.bytes:,} B {self.codec}{' in transactions' if self.transactional else ''}"
+
+    def measure(self, bench: Bench) -> None:
+        """One run of each contender. The order turns with each round, so that none is always first."""
+        names = CONSUMERS if self.side == "consume" else (*PRODUCERS, JAVA)
+        done = len(next(iter(self.runs.values()), []))
+        topic = bench.load(self.bytes, self.records, self.codec) if self.side == "consume" else ""
+        for name in (*names[done % len(names) :], *names[: done % len(names)]):
+            self.runs.setdefault(name, []).append(self._run(bench, name, topic))
+        if topic:
+            bench.admin.delete_topic(topic)
+            self._check()
+        say(f"{self}: " + ", ".join(f"{name} {self.runs[name][-1]['rate'] / 1e6:.2f} M/s" for name in names))
+
+    def _run(self, bench: Bench, name: str, topic: str) -> dict[str, float]:
+        try:
+            return self._once(bench, name, topic)
+        except RuntimeError as error:  # a slow machine may let a run miss its time: once is forgiven
+            say(f"{self}: {name} runs again: {error}")
+            return self._once(bench, name, topic)
+
+    def _once(self, bench: Bench, name: str, topic: str) -> dict[str, float]:
+        if self.side == "consume":
+            return bench.worker(Task("consume", name, bench.brokers, topic, self.records))
+        return bench.produce(name, self.bytes, self.records, self.codec, transactional=self.transactional)
+
+    def _check(self) -> None:
+        if len({run["bytes"] for name, runs in self.runs.items() if name != "c_queue" for run in runs}) != 1:
+            raise RuntimeError("the consumers did not see the same payloads")
+
+    def result(self) -> dict[str, Any]:
+        best = {name: median(runs) for name, runs in self.runs.items()}
+        rounds = len(next(iter(self.runs.values())))
+        own: dict[str, Any] = {"bytes": self.bytes, "records": self.records, "codec": self.codec, "rounds": rounds}
+        if self.side == "consume":
+            return own | {"consumers": best}
+        return own | {"transactional": self.transactional, "producers": best}
 
 
 def median(runs: list[dict[str, float]]) -> dict[str, float]:
     return {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
 
 
-def consume_cases(quick: bool) -> Iterator[tuple[int, int, str]]:
-    for size, records in SIZES.items():
-        for codec in CODECS if size == 100 or not quick else ("none",):
-            yield size, records // (4 if quick else 1), codec
+def cases(parts: list[str], quick: bool) -> list[Case]:
+    """Each size uncompressed, each codec at 100 B; transactions uncompressed."""
+    sides = {"consume": "consume", "produce": "produce", "transactions": "produce"}
+    return [
+        Case(sides[part], size, records // (4 if quick else 1), codec, part == "transactions")
+        for part in sides
+        if part in parts
+        for size, records in SIZES.items()
+        for codec in (CODECS if size == 100 and part != "transactions" else ("none",))
+    ]
 
 
-def run_consume(bench: Bench, options: argparse.Namespace) -> list[dict[str, Any]]:
-    results = []
-    for size, records, codec in consume_cases(options.quick):
-        topic = bench.load(size, records, codec)
-        runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONSUMERS}
-        for _ in range(options.rounds):
-            for name in CONSUMERS:
-                runs[name].append(bench.worker(Task("consume", name, bench.brokers, topic, records)))
-        bench.admin.delete_topic(topic)
-        sizes = {run["bytes"] for name in CONSUMERS if name != "c_queue" for run in runs[name]}
-        if len(sizes) != 1:
-            raise RuntimeError("the consumers did not see the same payloads")
-        best = {name: median(group) for name, group in runs.items()}
-        results.append({"bytes": size, "records": records, "codec": codec, "consumers": best})
-        rates = ", ".join(f"{name} {run['rate'] / 1e6:.2f} M/s" for name, run in best.items())
-        say(f"consume {size} B {codec}: {rates}")
-    return results
-
-
-def run_produce(bench: Bench, options: argparse.Namespace, *, transactional: bool) -> list[dict[str, Any]]:
-    results = []
-    for size, records, codec in consume_cases(options.quick):
-        if transactional and codec != "none":
-            continue
-        runs: dict[str, list[dict[str, float]]] = {}
-        for _ in range(options.rounds):
-            for name, run in bench.produce(size, records, codec, transactional=transactional).items():
-                runs.setdefault(name, []).append(run)
-        best = {name: median(group) for name, group in runs.items()}
-        case = {"bytes": size, "records": records, "codec": codec, "transactional": transactional, "producers": best}
-        results.append(case)
-        rates = ", ".join(f"{name} {run['rate'] / 1e6:.2f} M/s" for name, run in best.items())
-        say(f"produce {size} B {codec}{' in transactions' if transactional else ''}: {rates}")
-    return results
+def measure_all(bench: Bench, todo: list[Case], rounds: int, until: float) -> None:
+    """Every case once, then again as often as there is time."""
+    for number in range(rounds):
+        for case in todo:
+            if number and time.monotonic() > until:
+                return
+            case.measure(bench)
 
 
 def run_avro(quick: bool) -> list[dict[str, Any]]:
@@ -204,18 +244,17 @@ def main() -> None:
     result: dict[str, Any] = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "rounds": options.rounds,
     }
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, LocalKafka() as kafka:
-        bench = Bench(kafka.bootstrap, Path(folder))
-        if "consume" in parts:
-            result["consume"] = run_consume(bench, options)
-        result["produce"] = run_produce(bench, options, transactional=False) if "produce" in parts else []
-        if "transactions" in parts:
-            result["produce"] += run_produce(bench, options, transactional=True)
+    todo = cases(parts, options.quick)
     if "avro" in parts:
         result["avro"] = run_avro(options.quick)
+    if todo:
+        with tempfile.TemporaryDirectory() as folder, LocalKafka() as kafka:
+            bench = Bench(kafka.bootstrap, Path(folder))
+            measure_all(bench, todo, options.rounds, started + options.minutes * 60)
+    result["consume"] = [case.result() for case in todo if case.side == "consume"]
+    result["produce"] = [case.result() for case in todo if case.side == "produce"]
     result["seconds"] = round(time.monotonic() - started)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{options.output}.json").write_text(json.dumps(result, indent=2) + "\n")

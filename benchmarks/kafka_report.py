@@ -14,7 +14,7 @@ def markdown(result: dict[str, Any]) -> str:
     parts = [
         "# Kafka clients\n",
         f"Measured {result['when']} on {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
-        f"{machine['os']}, Python {machine['python']}, in {result['seconds']} s; medians of {result['rounds']} rounds. "
+        f"{machine['os']}, Python {machine['python']}, in {result['seconds']} s; medians of {_rounds(result)}. "
         "The broker shares the cores. Read ratios. `make bench-kafka` repeats it.\n",
     ]
     if cases := result.get("consume"):
@@ -28,6 +28,11 @@ def markdown(result: dict[str, Any]) -> str:
     if shapes := result.get("avro"):
         parts += ["## Avro to columns\n", _avro(shapes)]
     return "\n".join(parts)
+
+
+def _rounds(result: dict[str, Any]) -> str:
+    counts = sorted({case["rounds"] for case in (*result.get("consume", ()), *result.get("produce", ()))})
+    return f"{' or '.join(map(str, counts)) or 'no'} rounds"
 
 
 def _consume(cases: list[dict[str, Any]]) -> str:

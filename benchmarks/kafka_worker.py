@@ -37,6 +37,11 @@ class Task:
     codec: str = "none"
     transactional: bool = False
 
+    @property
+    def poll(self) -> int:
+        """Records a call: not more than an eighth of them, so that there is something left to time."""
+        return min(100_000, self.records // 8)
+
 
 # ---------------------------------------------------------------- consuming: (records, payload bytes) of each batch
 
@@ -53,7 +58,7 @@ def columns(task: Task) -> Chunks:
 
     with ColumnarConsumer(settings(task), [task.topic]) as consumer:
         while True:
-            batch = consumer.poll_arrow(100_000, 1_000)
+            batch = consumer.poll_arrow(task.poll, 1_000)
             if batch is not None:
                 yield batch.num_rows, batch.column("value").buffers()[2].size
 
@@ -64,7 +69,7 @@ def frames(task: Task) -> Chunks:
 
     with KafkaConsumer(task.brokers, task.topic, group_id=uuid.uuid4().hex) as consumer:
         while True:
-            frame = consumer.poll_batch(100_000)
+            frame = consumer.poll_batch(task.poll)
             if frame is not None:
                 yield frame.height, int(frame["value"].bin.size().sum())
 
@@ -75,7 +80,7 @@ def c_queue(task: Task) -> Chunks:
     from thalweg.kafka._consume_api import address, api
     from thalweg.kafka.columnar import ColumnarConsumer
 
-    pointers = np.zeros(100_000, dtype=np.int64)
+    pointers = np.zeros(task.poll, dtype=np.int64)
     destroy = address("rd_kafka_message_destroy")
     with ColumnarConsumer({**settings(task), "enable.partition.eof": "false"}, [task.topic]) as consumer:
         while True:
