@@ -12,10 +12,10 @@ from typing import Any
 
 import polars as pl
 
+from tests.conformance.trial import Fault, Trial
 from thalweg.cep import AfterMatch, PartialMatch, Pattern, PatternBuilder
 from thalweg.cep.pattern import Skip
 from thalweg.streams import App
-from thalweg.streams.testing import TestDriver
 
 Case = dict[str, Any]
 col = pl.col
@@ -23,13 +23,16 @@ col = pl.col
 SCHEMA = {"ts": int, "id": int, "name": str, "price": float, "volume": float, "type": str, "position": int}
 
 
-def run_cep_case(case: Case, batch_size: int | None) -> list[dict[str, list[int]]]:
+def run_cep_case(case: Case, batch_size: int | None, *, fault: Fault = None) -> list[dict[str, list[int]]]:
     """The matches of a case: step label → positions of events.
+
+    Args:
+        fault: what happens within the events.
 
     Raises:
         OperatorFailed: the pattern's skip strategy has nowhere to skip to.
     """
-    return labels(drive(case, batch_size).matches)
+    return labels(drive(case, batch_size, fault=fault).matches)
 
 
 @dataclass
@@ -43,37 +46,23 @@ class Outcome:
     """Partial matches that are still alive."""
 
 
-def drive(case: Case, batch_size: int | None, *, timeouts: bool = False, crash: bool = False) -> Outcome:
+def drive(case: Case, batch_size: int | None, *, timeouts: bool = False, fault: Fault = None) -> Outcome:
     """Runs a case.
 
     Args:
         timeouts: asks for timed-out partial matches too; then the general engine runs every pattern.
-        crash: after half of the events everything but the committed state is lost.
+        fault: what happens within the events.
     """
     events, pattern = case_events(case), case_pattern(case["pattern"])
     matches = App("case").stream("events", schema=SCHEMA, timestamp="ts", watermark=0).detect(pattern)
     watched = [matches, matches.port("timeout")] if timeouts else [matches]
-    driver = TestDriver(*watched, batch_size=batch_size)
-    found: list[list[pl.DataFrame]] = [[] for _ in watched]
-
-    def take() -> None:
-        for stream, frames in zip(watched, found, strict=True):
-            frames.append(driver.output(stream, reserved=True))
-
-    half = len(events) // 2 if crash else len(events)
-    driver.send(events[:half])
-    take()
-    if crash:
-        saved, driver = driver.snapshot(), TestDriver(*watched, batch_size=batch_size)
-        driver.restore(saved)
-        driver.send(events[half:])
+    trial = Trial(*watched, batch_size=batch_size, fault=fault)
+    trial.send(events)
     last = max((event["ts"] for event in events), default=0)
-    driver.advance_watermark(max(last + 1, case.get("advance_to_ms", 0)))
-    take()
-    frames = [pl.concat([frame for frame in some if frame.height] or some[:1]) for some in found]
-    stages = driver.dataflow.stages
-    detect: Any = next(stage.operator for stage in stages if stage.operator.id == "detect-1")
-    return Outcome(frames[0], frames[1] if timeouts else pl.DataFrame(), detect.engine.alive)
+    trial.driver.advance_watermark(max(last + 1, case.get("advance_to_ms", 0)))
+    found = [trial.output(stream, reserved=True) for stream in watched]
+    detect: list[Any] = [s.operator for s in trial.driver.workers.stages if s.operator.id == "detect-1"]
+    return Outcome(found[0], found[1] if timeouts else pl.DataFrame(), sum(one.engine.alive for one in detect))
 
 
 def case_events(case: Case) -> list[dict[str, Any]]:

@@ -19,9 +19,10 @@ from typing import Any
 import polars as pl
 
 from tests.conformance.not_served import NotServed
+from tests.conformance.trial import Fault, Trial
 from thalweg.analytics import count, count_distinct
 from thalweg.streams import App, DataStream, Interval, SlidingWindow, TumblingWindow
-from thalweg.streams.testing import Snapshot, TestDriver, current_rows
+from thalweg.streams.testing import current_rows
 
 Case = dict[str, Any]
 Streams = dict[str, DataStream]
@@ -36,7 +37,7 @@ PREFIXES = {"left_": "left", "l_": "left", "right_": "right", "r_": "right"}
 class JoinRun:
     """A join case on a test driver, fed bit by bit."""
 
-    def __init__(self, case: Case, inputs: Path, batch_size: int | None) -> None:
+    def __init__(self, case: Case, inputs: Path, batch_size: int | None, fault: Fault) -> None:
         self.case = case
         self.inputs = inputs
         self.records = {source["stream"]: self._records(source) for source in case["inputs"]}
@@ -48,9 +49,8 @@ class JoinRun:
             for source in case["inputs"]
         }
         self.stream, self.columns = PLANS.get(case["case"], _generic)(case, self)
-        self.driver = TestDriver(self.stream, batch_size=batch_size)
+        self.trial = Trial(self.stream, batch_size=batch_size, fault=fault)
         self.seen: list[pl.DataFrame] = []
-        self.saved: list[Snapshot] = []
 
     def _records(self, source: Case) -> list[Case]:
         if "records" in source:
@@ -72,21 +72,16 @@ class JoinRun:
         ]
         return int(max(times) - min(times)) + 1 if times else 0
 
-    def send(self, stream: str, records: list[Case]) -> None:
-        """Gives records to one stream and takes what comes out."""
-        self.driver.send(records, source=stream)
-        self.seen.append(self.driver.output())
-
-    def crash(self) -> None:
-        """Loses everything but what a commit would have kept."""
-        self.seen.append(self.driver.output())
-        self.saved.append(self.driver.snapshot())
-        self.driver.restore(*self.saved)
+    def send(self, stream: str, records: list[Case], *, whole: bool = True) -> None:
+        """Gives records to one stream and takes what comes out; not `whole`: the fault happens within them."""
+        for part in [records] if whole else self.trial.parts(records):
+            self.trial.driver.send(part, source=stream)
+            self.seen.append(self.trial.output())
 
     def end(self) -> None:
         """Lets the watermark go to the end of time."""
-        self.driver.end()
-        self.seen.append(self.driver.output())
+        self.trial.driver.end()
+        self.seen.append(self.trial.output())
 
     def result(self) -> pl.DataFrame:
         """All that came out, with every column that the case asks for."""
@@ -100,14 +95,14 @@ class JoinRun:
 
 
 def run_join_case(
-    case: Case, inputs: Path, batch_size: int | None, rows: Callable[[pl.DataFrame, list[str]], Any], *, crash: bool
+    case: Case, inputs: Path, batch_size: int | None, rows: Callable[[pl.DataFrame, list[str]], Any], *, fault: Fault
 ) -> list[Any]:
     """The rows of a case (by `rows`, which brings a frame into the case's form); for `steps` one list per `expect`.
 
     Args:
-        crash: everything but the committed state is lost after half of each input (between steps, where there are any).
+        fault: what happens within each input (between steps, where there are any).
     """
-    run = JoinRun(case, inputs, batch_size)
+    run = JoinRun(case, inputs, batch_size, fault)
     if case["emission"] == "steps":
         found = []
         for step in case["steps"]:
@@ -115,15 +110,10 @@ def run_join_case(
                 run.send(step["send"]["stream"], step["send"]["records"])
             if "expect" in step:
                 found.append(rows(run.result(), run.columns))
-            if crash:
-                run.crash()
+            run.trial.interrupt()
         return found
     for name, records in run.records.items():
-        half = len(records) // 2 if crash else len(records)
-        run.send(name, records[:half])
-        if crash:
-            run.crash()
-            run.send(name, records[half:])
+        run.send(name, records, whole=False)
     if case["emission"] != "watermark_only":
         run.end()
     return rows(run.result(), run.columns)  # type: ignore[no-any-return]

@@ -13,22 +13,23 @@ import polars as pl
 from benchmarks.nexmark.queries import QUERIES, Streams
 
 from tests.conformance.not_served import NotServed
+from tests.conformance.trial import Fault, Trial
 from thalweg.streams import App
-from thalweg.streams.testing import Snapshot, TestDriver, current_rows
+from thalweg.streams.testing import TestDriver, current_rows
 
 Rows = list[dict[str, Any]]
 CASES = Path(__file__).parent / "data" / "nexmark"
 TIMES = ("date_time", "expires")
 
 
-def run_nexmark(query: str, inputs: Path, batch_size: int | None, *, crash: bool = False) -> list[list[Any]]:
+def run_nexmark(query: str, inputs: Path, batch_size: int | None, *, fault: Fault = None) -> list[list[Any]]:
     """The final state of a query after all input: rows in the case's column order.
 
     Args:
         query: "q0" and so on.
         inputs: the folder of `person.jsonl`, `auction.jsonl` and `bid.jsonl`.
         batch_size: events per batch; None: all of a stream at once.
-        crash: everything but the committed state is lost half way through each stream, and again before the end.
+        fault: what happens after each half of a stream.
 
     Raises:
         NotServed: there is no such query.
@@ -36,13 +37,11 @@ def run_nexmark(query: str, inputs: Path, batch_size: int | None, *, crash: bool
     if query not in QUERIES:
         raise NotServed(f"the query {query!r}")
     result = QUERIES[query](Streams.of(App(f"nexmark-{query}")))
-    driver = TestDriver(result.stream, batch_size=batch_size)
-    saved: list[Snapshot] = []
+    trial = Trial(result.stream, batch_size=batch_size, fault=fault)
+    driver = trial.driver
     for topic, rows in _turns(driver, inputs):
         driver.send(rows, source=topic)
-        if crash:
-            saved.append(driver.snapshot())
-            driver.restore(*saved)
+        trial.interrupt()
     driver.end()
     final = result.view(current_rows(driver.output(), result.stream.key_columns))
     return _in_columns(final, json.loads((CASES / f"{query}.json").read_text())["columns"])

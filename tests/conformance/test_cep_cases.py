@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.cep_cases import drive, labels, run_cep_case
+from tests.conformance.trial import Fault
 
 LINES = (Path(__file__).parent / "data" / "cep" / "cases.jsonl").read_text().splitlines()
 CASES = {case["id"]: case for case in map(json.loads, LINES)}
@@ -35,22 +36,29 @@ def test_the_general_engine_alone_and_after_a_crash(name: str):
     case = CASES[name]
     expected = multiset(case["expected_labels"])
     assert multiset(labels(drive(case, None, timeouts=True).matches)) == expected
-    assert multiset(labels(drive(case, 2, timeouts=True, crash=True).matches)) == expected
-    assert multiset(labels(drive(case, 1, crash=True).matches)) == expected
+    assert multiset(labels(drive(case, 2, timeouts=True, fault="crash").matches)) == expected
+    assert multiset(labels(drive(case, 1, fault="crash").matches)) == expected
 
 
-@pytest.mark.parametrize("crash", [False, True])
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "timeout_details" in case])
-def test_timed_out_partial_matches(name: str, crash: bool):
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.get("raises")])
+def test_a_pattern_goes_on_when_workers_come_and_go(name: str):
     case = CASES[name]
-    found = drive(case, 1, timeouts=True, crash=crash).timed_out
+    for size in (1, 7, None):
+        assert multiset(run_cep_case(case, size, fault="rescale")) == multiset(case["expected_labels"])
+
+
+@pytest.mark.parametrize("fault", [None, "crash", "rescale"])
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "timeout_details" in case])
+def test_timed_out_partial_matches(name: str, fault: Fault):
+    case = CASES[name]
+    found = drive(case, 1, timeouts=True, fault=fault).timed_out
     mine = zip(labels(found), found.get_column("__ts").to_list(), strict=True)
     theirs = [(detail["labels"], detail["at_ms"]) for detail in case["timeout_details"]]
     assert sorted(mine, key=repr) == sorted(theirs, key=repr)
 
 
-@pytest.mark.parametrize("crash", [False, True])
+@pytest.mark.parametrize("fault", [None, "crash", "rescale"])
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if "open_partials_at_end" in case])
-def test_partial_matches_that_stay_open(name: str, crash: bool):
+def test_partial_matches_that_stay_open(name: str, fault: Fault):
     case: dict[str, Any] = CASES[name]
-    assert drive(case, None, timeouts=True, crash=crash).open == case["open_partials_at_end"]
+    assert drive(case, None, timeouts=True, fault=fault).open == case["open_partials_at_end"]

@@ -22,12 +22,14 @@ def test_published_results(name: str, batch_size: int | None):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_batches_and_crashes_change_nothing(name: str):
+def test_batches_and_faults_change_nothing(name: str):
     case = CASES[name]
     whole = run_nexmark(name, DATA / "inputs", None)
     assert whole, "every query has results"
     assert_same_rows(run_nexmark(name, DATA / "inputs", 7), whole, case)
-    assert_same_rows(run_nexmark(name, DATA / "inputs", 5, crash=True), whole, case)
+    assert_same_rows(run_nexmark(name, DATA / "inputs", 5, fault="crash"), whole, case)
+    for size in (1, 7, None):
+        assert_same_rows(run_nexmark(name, DATA / "inputs", size, fault="rescale"), whole, case)
 
 
 def test_every_case_has_its_query():

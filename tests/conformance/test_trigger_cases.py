@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.cases import run_trigger_case
+from tests.conformance.trial import Fault
 
 DATA = Path(__file__).parent / "data" / "triggers"
 CASES = {path.stem: json.loads(path.read_text()) for path in sorted(DATA.glob("*.json"))}
@@ -16,11 +17,12 @@ TIMELINES = [name for name, case in CASES.items() if "expected_panes" not in cas
 UNITS = [(name, size) for name, case in CASES.items() if "expected_panes" in case for size in case["batch_sizes"]]
 
 
+@pytest.mark.parametrize("fault", [None, "crash", "rescale"])
 @pytest.mark.parametrize("batch_size", [1, 7, 1000, None])
 @pytest.mark.parametrize("name", TIMELINES)
-def test_timeline(name: str, batch_size: int | None):
+def test_timeline(name: str, batch_size: int | None, fault: Fault):
     case = CASES[name]
-    found = run_trigger_case(case, batch_size)
+    found = run_trigger_case(case, batch_size, fault=fault)
     expected = [step["expect"] for step in case["timeline"] if "expect" in step]
     assert len(found) == len(expected)
     for mine, theirs in zip(found, expected, strict=True):
@@ -39,8 +41,9 @@ def matches(pane: dict[str, Any], expected: dict[str, Any]) -> bool:
     )
 
 
+@pytest.mark.parametrize("fault", [None, "crash", "rescale"])
 @pytest.mark.parametrize(("name", "batch_size"), UNITS)
-def test_unit_case(name: str, batch_size: int):
+def test_unit_case(name: str, batch_size: int, fault: Fault):
     case = CASES[name]
-    found = {tuple(one["window"]): one["panes"] for one in run_trigger_case(case, batch_size)}
+    found = {tuple(one["window"]): one["panes"] for one in run_trigger_case(case, batch_size, fault=fault)}
     assert found == {tuple(one["window"]): [sorted(p) for p in one["panes"]] for one in case["expected_panes"]}

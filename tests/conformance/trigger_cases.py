@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from tests.conformance.not_served import NotServed
+from tests.conformance.trial import Fault, Trial
 from thalweg.analytics import collect
 from thalweg.streams import (
     AfterAll,
@@ -38,23 +39,25 @@ UNORDERED = 2**60
 """So far out of order may events come that they never move the watermark."""
 
 
-def run_trigger_case(case: Case, batch_size: int | None) -> list[Any]:
+def run_trigger_case(case: Case, batch_size: int | None, *, fault: Fault = None) -> list[Any]:
     """The panes of a case.
 
     Args:
         case: as published.
         batch_size: events per batch; None: each input at once; below 0: so many, each input reversed.
+        fault: what happens after each step of the timeline.
 
     Returns:
         For a timeline one list of panes per `expect`; for a unit case `expected_panes`.
     """
-    driver = TestDriver(_plan(case), batch_size=abs(batch_size) if batch_size else None)
+    trial = Trial(_plan(case), batch_size=abs(batch_size) if batch_size else None, fault=fault)
     seen: list[Pane] = []
     told: list[list[Pane]] = []
     everything: list[Pane] = []
     for step in case["timeline"]:
-        _step(driver, step, reverse=(batch_size or 0) < 0)
-        new = _panes(driver.output(reserved=True))
+        _step(trial.driver, step, reverse=(batch_size or 0) < 0)
+        trial.interrupt()
+        new = _panes(trial.output(reserved=True))
         seen += new
         everything += new
         if "expect" in step:

@@ -12,51 +12,46 @@ from typing import Any
 import polars as pl
 
 from tests.conformance.join_cases import run_join_case
+from tests.conformance.trial import Fault, Trial
 from tests.conformance.window_generic import Case, Finish, generic, key_columns, standing, streams_of, value_of
 from tests.conformance.window_plans import PLANS, chained
-from thalweg.streams.testing import TestDriver
 
 
-def run_window_case(case: Case, inputs: Path, batch_size: int | None, *, crash: bool = False) -> list[Any]:
+def run_window_case(case: Case, inputs: Path, batch_size: int | None, *, fault: Fault = None) -> list[Any]:
     """The rows of a case in its column order; for `steps` one list of rows per `expect`.
 
     Args:
-        crash: everything but the committed state is lost after half of the records, and after each step.
+        fault: what happens within each input; between all steps, where there are any.
 
     Raises:
         NotServed: the case needs what its structured fields do not say, or what is not built.
     """
     if case.get("join"):
-        return run_join_case(case, inputs, batch_size, lambda frame, columns: _rows(case, frame, columns), crash=crash)
+        return run_join_case(case, inputs, batch_size, lambda frame, columns: _rows(case, frame, columns), fault=fault)
     if case["case"] == "proton_chained_tumble":
-        return _rows(case, chained(case, batch_size), ["id", "max_mean", "window_end"])
+        return _rows(case, chained(case, batch_size, fault), ["id", "max_mean", "window_end"])
     plan, columns, finish = PLANS.get(case["case"], generic)(case, streams_of(case))
-    driver = TestDriver(plan, batch_size=batch_size)
+    trial = Trial(plan, batch_size=batch_size, fault=fault)
     if case["emission"] == "steps":
-        return _steps(case, driver, columns, finish, crash=crash)
+        return _steps(case, trial, columns, finish)
     for source in case["inputs"]:
         rows = source.get("records")
         if rows is None:
             rows = [json.loads(line) for line in (inputs / source["file"]).read_text().splitlines()]
-        half = len(rows) // 2 if crash else 0
-        if half:
-            driver.send(rows[:half], source=source["stream"])
-            driver.restore(driver.snapshot())
-        driver.send(rows[half:], source=source["stream"])
+        trial.send(rows, source=source["stream"])
     if case["emission"] != "watermark_only":
-        driver.end()
-    return _rows(case, finish(driver.output()), columns)
+        trial.driver.end()
+    return _rows(case, finish(trial.output()), columns)
 
 
-def _steps(case: Case, driver: TestDriver, columns: list[str], finish: Finish, *, crash: bool) -> list[Any]:
+def _steps(case: Case, trial: Trial, columns: list[str], finish: Finish) -> list[Any]:
     seen: list[pl.DataFrame] = []
     found = []
     for step in case["steps"]:
         if "send" in step:
-            driver.send(step["send"]["records"], source=step["send"]["stream"])
-            seen.append(driver.output())
-            if crash:
-                driver.restore(driver.snapshot(full=True))
+            trial.driver.send(step["send"]["records"], source=step["send"]["stream"])
+            seen.append(trial.output())
+            trial.interrupt()
         if "expect" in step:
             frames = [frame for frame in seen if frame.height]
             whole = finish(pl.concat(frames, how="diagonal_relaxed")) if frames else pl.DataFrame()

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from tests.conformance.trial import Fault, Trial
 from tests.conformance.window_generic import Case, Plan, Streams, as_is, generic, standing, window_of
 from thalweg.analytics import (
     all_true,
@@ -29,7 +30,6 @@ from thalweg.analytics import (
     variance,
 )
 from thalweg.streams import AfterCount, App, BatchFunction, Repeatedly, TumblingWindow, ValueState
-from thalweg.streams.testing import TestDriver
 
 col = pl.col
 HOUR = 3_600_000
@@ -84,15 +84,17 @@ def _reinvoked(case: Case, streams: Streams) -> Plan:
     return drivers, ["window_start", "window_end", "drivers"], as_is
 
 
-def chained(case: Case, batch_size: int | None) -> pl.DataFrame:
+def chained(case: Case, batch_size: int | None, fault: Fault) -> pl.DataFrame:
     """Results "timed by their window end" are a stream of their own: through a topic, with its own watermark."""
     first, second = (window_of(spec) for spec in case["windows"])
     events = App("first").stream("events", timestamp="timestamp")
-    means = TestDriver(events.key_by("id").window(first).aggregate(mean=average("value")), batch_size=batch_size)
+    means = Trial(
+        events.key_by("id").window(first).aggregate(mean=average("value")), batch_size=batch_size, fault=fault
+    )
     means.send(case["inputs"][0]["records"])
     topic = App("second").stream("means", timestamp="window_end").key_by("id")
-    highest = TestDriver(topic.window(second).aggregate(max_mean=max_("mean")), batch_size=batch_size)
-    highest.send(means.output())
+    highest = Trial(topic.window(second).aggregate(max_mean=max_("mean")), batch_size=batch_size, fault=fault)
+    highest.send(means.output().sort("window_end", maintain_order=True))  # several workers write in no order
     return highest.output()
 
 

@@ -9,10 +9,18 @@ from thalweg.errors import ConfigurationError, PlanError
 from thalweg.streams.plan.grouping import ChangingAggregateNode, ChangingFilterNode, TopNNode, WholeRowFilterNode
 from thalweg.streams.plan.join_updating import whole_rows
 from thalweg.streams.plan.node import Mode
+from thalweg.streams.plan.take_back import TakeBackNode
 
 if TYPE_CHECKING:
     from thalweg.expressions import CompiledFunction
     from thalweg.streams.stream import DataStream
+
+
+def laid_out_by(stream: DataStream, columns: Sequence[str]) -> DataStream:
+    """The stream, for a step that lays its rows out by these columns: a changelog says what leaves its place."""
+    if stream.mode is Mode.APPEND or whole_rows(stream._node) or set(columns) <= set(stream.key_columns):
+        return stream
+    return stream._append(TakeBackNode, keys=stream.key_columns, columns=tuple(columns))
 
 
 class Grouping:
@@ -94,6 +102,7 @@ class Grouped:
         if functions:
             stream = stream.with_columns(**functions)
         whole = whole_rows(stream._node)
+        stream = laid_out_by(stream, self._columns)
         return stream._append(
             ChangingAggregateNode,
             keys=self._columns,
@@ -114,6 +123,7 @@ class Grouped:
             raise ConfigurationError(f"top_n: by is {by!r} and descending {descending!r}; give one for each column")
         stream = self._stream
         changes, whole = stream.mode is not Mode.APPEND, whole_rows(stream._node)
+        stream = laid_out_by(stream, self._columns)
         return stream._append(
             TopNNode,
             keys=self._columns,

@@ -11,6 +11,7 @@ from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
 from thalweg.schema import to_schema
 from thalweg.streams.calendar import CalendarWindow
+from thalweg.streams.grouping import laid_out_by
 from thalweg.streams.plan.functions import compile_for
 from thalweg.streams.plan.in_order import InOrderNode
 from thalweg.streams.plan.join import AsOfJoinNode, Interval, IntervalJoinNode, JoinNode, WindowJoinNode
@@ -215,6 +216,7 @@ def _joined(left: DataStream, right: DataStream, node_type: type[JoinNode], **fi
 
 def _updating(left: DataStream, right: DataStream, how: How, where: Any, **fields: Any) -> DataStream:
     """A join without bounds in time; `where` is compiled over the columns of the join without it."""
+    left, right = laid_out_by(left, fields["left_on"]), laid_out_by(right, fields["right_on"])
     sides = (left, right)
     kinds: dict[str, Any] = {
         "left_keys": None if left.mode is Mode.APPEND else left.key_columns,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +15,8 @@ from thalweg.streams.batch import CHANGE, INGESTED, MAX_TIME, OFFSET, PARTITION,
 from thalweg.streams.connector import SinkWrite, StateRecord
 from thalweg.streams.engine.dataflow import Dataflow
 from thalweg.streams.engine.dead_letters import late_letters
-from thalweg.streams.engine.exchange.edges import place
-from thalweg.streams.engine.exchange.record import unpack
-from thalweg.streams.engine.exchange.tasks import ScaledDataflow, Shape
-from thalweg.streams.engine.lower import lower
+from thalweg.streams.engine.exchange.tasks import ScaledDataflow
+from thalweg.streams.engine.exchange.workers import Workers
 from thalweg.streams.engine.state_codec import encode_placed, merge
 from thalweg.streams.operator import Account
 from thalweg.streams.plan.graph import Plan, resolve
@@ -42,6 +39,8 @@ class TestDriver:
         batch_size: cuts what is sent into batches of at most so many rows.
         exchange: runs the plan as several workers would: rows move through an exchange of so many partitions to the
             operators that keep state.
+        workers: how many share the partitions of the sources and of the exchange. Without it there is one, who uses
+            the exchange; with 1 it runs without, as a job does that has never had more (see `restore`).
 
     >>> from thalweg.streams import App
     >>> stream = App("test").stream("numbers", timestamp="t").filter(pl.col("n") > 1)
@@ -60,14 +59,18 @@ class TestDriver:
         clock: int | None = None,
         batch_size: int | None = None,
         exchange: int | None = None,
+        workers: int | None = None,
     ) -> None:
         if not targets:
             raise ConfigurationError("give the driver a stream or an app")
+        if workers is not None and (workers < 1 or exchange is None):
+            raise ConfigurationError(f"workers is {workers}: there is at least one, and several need exchange=")
         self.clock = clock or 0
         self.batch_size = batch_size
         self._partitions = partitions
         self._exchange = exchange
-        self._sent: list[tuple[int, bytes]] = []
+        self._workers = 1 if workers is None else workers
+        self._exchanges = exchange is not None and workers != 1
         self._checks_ahead = clock is not None
         self._captures: dict[tuple[Node, str], str] = {}
         self._whole_app = isinstance(targets[0], App)
@@ -100,29 +103,31 @@ class TestDriver:
         return node.mode(tuple(self._mode_of(upstream) for upstream in node.inputs))
 
     def _start(self) -> None:
-        self.dataflow: Dataflow | ScaledDataflow = self._lower()
         self._offsets: dict[tuple[str, int], int] = {}
-        for source in self.plan.sources:
-            stage = self.dataflow.source(source.topic)
-            stage.watermarks = PartitionWatermarks(
-                range(self._partitions),
-                source.watermark.max_out_of_orderness,
-                idle_timeout=source.idle_timeout,
-                close_idle_after=source.close_idle_after,
-                clock=self.clock,
-            )
-            if not self._checks_ahead:
-                stage.max_ahead = None
-        self.dataflow.set_clock(self.clock)
+        exchange = self._exchange if self._exchanges else None
+        self.workers = Workers(
+            self.plan,
+            self._outputs,
+            self._partitions,
+            workers=self._workers,
+            exchange=exchange,
+            job_name=self._app.name,
+        )
+        self.workers.begin(self.clock, self._watermarks, check_ahead=self._checks_ahead)
 
-    def _lower(self) -> Dataflow | ScaledDataflow:
-        placement = place(self.plan)
-        if self._exchange is None or not placement.edges:
-            return lower(self.plan, self._outputs, job_name=self._app.name)
-        topics = {source.topic: self._partitions for source in self.plan.sources}
-        shape = Shape(placement, self._exchange, range(self._exchange), topics)
-        self._sent.clear()
-        return ScaledDataflow(self.plan, self._outputs, shape, self._sent.extend, job_name=self._app.name)
+    def _watermarks(self, source: SourceNode, partitions: range) -> PartitionWatermarks:
+        return PartitionWatermarks(
+            partitions,
+            source.watermark.max_out_of_orderness,
+            idle_timeout=source.idle_timeout,
+            close_idle_after=source.close_idle_after,
+            clock=self.clock,
+        )
+
+    @property
+    def dataflow(self) -> Dataflow | ScaledDataflow:
+        """What the first worker runs."""
+        return self.workers.members[0]
 
     # -- what goes in
 
@@ -141,19 +146,18 @@ class TestDriver:
         frame = self._frame(rows, node, partition)
         step = self.batch_size or max(frame.height, 1)
         for start in range(0, frame.height, step):
-            self.dataflow.push(node.topic, frame[start : start + step])
+            self.workers.push(node.topic, frame[start : start + step])
             self._advance()
 
     def send_dead(self, letters: pl.DataFrame, *, source: str | None = None) -> None:
         """Sends what a source could not decode (`DEAD_LETTER_SCHEMA`)."""
         node = self._source(source)
-        self.dataflow.push(node.topic, pl.DataFrame(), letters)
+        self.workers.push(node.topic, pl.DataFrame(), letters)
 
     def advance_watermark(self, event_time: int, *, source: str | None = None) -> None:
         """Moves the watermark of one source (all where not given) to `event_time`; never back."""
         for topic in [source] if source else [s.topic for s in self.plan.sources]:
-            watermarks = self.dataflow.source(topic).watermarks
-            watermarks.lift(event_time)
+            self.workers.lift(topic, event_time)
         self._advance()
 
     def advance_clock(self, clock: int) -> None:
@@ -201,56 +205,41 @@ class TestDriver:
 
     def accounts(self) -> dict[str, Account]:
         """Where the rows of each operator went."""
-        return self.dataflow.accounts()
+        return self.workers.accounts()
 
     # -- crash and recovery
 
     def snapshot(self, *, full: bool = False) -> Snapshot:
         """What a commit would write now, in wire form: progress, and the state changes since the last snapshot."""
         places = self._exchange or self._partitions
-        records = [r for placed in self.dataflow.placed_snapshot(full=full) for r in encode_placed(placed, places)]
-        progress = {s.topic: self.dataflow.source(s.topic).watermarks.committed() for s in self.plan.sources}
-        return Snapshot(records, progress, dict(self._offsets), self.clock)
+        records = [r for placed in self.workers.placed_snapshot(full=full) for r in encode_placed(placed, places)]
+        return Snapshot(records, self.workers.progress(), dict(self._offsets), self.clock)
 
-    def restore(self, *snapshots: Snapshot) -> None:
+    def restore(self, *snapshots: Snapshot, workers: int | None = None) -> None:
         """Forgets everything since and goes on from snapshots, in the order in which they were taken: a crash.
 
         What was put out and not yet read by `output()` is kept, as a committed output would be; so take the snapshot
         where a commit would be.
+
+        Args:
+            workers: goes on with so many: each gets the state of its share of the partitions of the exchange.
         """
+        if workers is not None:
+            if workers < 1 or self._exchange is None:
+                raise ConfigurationError(f"workers is {workers}: there is at least one, and several need exchange=")
+            self._workers, self._exchanges = workers, self._exchanges or workers > 1
         self._start()
-        self.dataflow.restore_log(merge(r for snapshot in snapshots for r in snapshot.records))
+        progress: dict[str, dict[int, int]] = {}
         if snapshots:
             last = snapshots[-1]
-            self.clock, self._offsets = last.clock, dict(last.offsets)
-            for topic, largest in last.progress.items():
-                self.dataflow.source(topic).watermarks.restore(largest)
+            self.clock, self._offsets, progress = last.clock, dict(last.offsets), last.progress
+        self.workers.restore(merge(r for snapshot in snapshots for r in snapshot.records), progress)
         self._advance()
 
     # -- helpers
 
     def _advance(self) -> None:
-        everything = frozenset(range(self._partitions))
-        for source in self.plan.sources:
-            self.dataflow.source(source.topic).watermarks.advance(self.clock, everything)
-        self.dataflow.set_clock(self.clock)
-        self.dataflow.advance(self.clock)
-        while self.dataflow.under_way():  # calls to services: their results belong to what was sent
-            time.sleep(0.001)
-            self.dataflow.advance(self.clock)
-        if isinstance(self.dataflow, ScaledDataflow):
-            self._move(self.dataflow)
-
-    def _move(self, dataflow: ScaledDataflow) -> None:
-        """Carries rows through the exchange until none are under way."""
-        while dataflow.news({}) or dataflow.under_way():
-            dataflow.flush({})
-            for partition, payload in self._sent:
-                dataflow.receive(partition, [unpack(payload, "exchange")])
-            self._sent.clear()
-            dataflow.advance(self.clock)
-            if dataflow.under_way():
-                time.sleep(0.001)
+        self.workers.advance(self.clock)
 
     def _source(self, topic: str | None) -> SourceNode:
         sources = {source.topic: source for source in self.plan.sources}

@@ -85,6 +85,9 @@ class CorrelateNode(Node):
     def stateful(self) -> bool:
         return True
 
+    def placed_by(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        return self.keys
+
     def build(self, context: OperatorContext) -> Operator:
         topics = cast("tuple[str, ...]", context.options.get("topics", ()))
         return Correlate(context.operator_id, self.correlator, self.keys, topics, context.input_schemas)

@@ -11,17 +11,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 
-from thalweg.streams.batch import CHANGE, TIMESTAMP, WATERMARK, Batch, Watermark
-from thalweg.streams.engine.changing_rows import DELETE, INSERT, Changes, Changing, ChangingRows
-from thalweg.streams.engine.join_base import TimedOperator
-from thalweg.streams.operator import Memory, State, StateDelta
-from thalweg.streams.state.keyed_rows import warm_up
+from thalweg.streams.batch import CHANGE, TIMESTAMP, WATERMARK, Batch
+from thalweg.streams.engine.changing_rows import DELETE, INSERT, Changes, Changing
+from thalweg.streams.engine.keyed_changes import KeyedChanges
 from thalweg.streams.state.row_lists import Keys
 
 _GROUP, _SERIAL, _SLOT, _RANK = "__group", "__serial", "__at", "__rank"
 
 
-class TopN(TimedOperator):
+class TopN(KeyedChanges):
     """Inserts and deletes whole rows, so that what is left are the first `n` of each group.
 
     Args:
@@ -41,22 +39,17 @@ class TopN(TimedOperator):
         rank: str | None,
         kind: Changing,
     ) -> None:
-        super().__init__(operator_id)
+        super().__init__(operator_id, group, kind)
         self.n = n
         self.order = list(order)
         self.rank = rank
-        self.rows = ChangingRows("rows", group, kind, nulls_equal=True)
-
-    def warm_up(self) -> None:
-        warm_up()
 
     def on_batch(self, batch: Batch, port: int = 0) -> Iterator[Batch]:
-        self.account.received += len(batch)
-        self.account.absorbed += len(batch)
-        if not batch:
+        frame = self.book(batch)
+        if not frame.height:
             return
         held = self.rows.rows
-        changes = self._changes(self.kept(batch.frame))
+        changes = self._changes(frame)
         touched = _groups(held.keys(changes.old), held.keys(changes.new))
         before = self._first(touched)
         self.rows.apply(changes)
@@ -115,20 +108,6 @@ class TopN(TimedOperator):
             rows = rows.with_columns(pl.col(_RANK).alias(self.rank))
         times = [pl.lit(op).alias(CHANGE), pl.col(TIMESTAMP).alias(WATERMARK)]
         return rows.drop(_GROUP, _SERIAL, _SLOT, _RANK).with_columns(times)
-
-    def on_watermark(self, watermark: Watermark) -> Iterator[Batch]:
-        self.advance(watermark)
-        return iter(())
-
-    def memory(self) -> Memory:
-        return self.rows.rows.memory()
-
-    def snapshot(self, *, full: bool = False) -> StateDelta:
-        return self.combine(self.rows.rows.snapshot(full=full), forgotten=False, full=full)
-
-    def restore(self, state: State) -> None:
-        self.restore_progress(state)
-        self.rows.restore(state, self.closed)
 
 
 def _groups(one: Keys, other: Keys) -> Keys:

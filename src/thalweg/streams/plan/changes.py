@@ -39,6 +39,9 @@ class DistinctNode(Node):
     def stateful(self) -> bool:
         return True
 
+    def placed_by(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        return (self.columns,)
+
     def build(self, context: OperatorContext) -> Operator:
         from thalweg.streams.engine.distinct import Distinct
 

@@ -80,6 +80,9 @@ class ChangingAggregateNode(Node):
     def key_columns(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
         return self.keys
 
+    def placed_by(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        return (self.keys,)
+
     def build(self, context: OperatorContext) -> Operator:
         from thalweg.streams.engine.changing_aggregate import ChangingAggregate
         from thalweg.streams.engine.changing_rows import Changing
@@ -132,6 +135,9 @@ class TopNNode(Node):
 
     def key_columns(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
         return ()
+
+    def placed_by(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        return (self.keys,)
 
     def build(self, context: OperatorContext) -> Operator:
         from thalweg.streams.engine.changing_rows import Changing

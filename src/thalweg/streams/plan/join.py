@@ -110,6 +110,9 @@ class JoinNode(Node):
     def key_columns(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
         return self.left_on
 
+    def placed_by(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        return self.left_on, self.right_on
+
     def on_text(self) -> str:
         """The keys, for `explain()`."""
         pairs = zip(self.left_on, self.right_on, strict=True)

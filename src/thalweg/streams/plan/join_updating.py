@@ -59,15 +59,15 @@ class UpdatingJoinNode(JoinNode):
         """The columns that make a changing result one and the same; none where only the whole row does."""
         if self.left_keys is None or self.whole[0]:
             return ()
-        if self.how.left_only:
-            return self.left_keys
+        if self.how.left_only:  # with the columns that it is joined on, as by these a row has its place
+            return tuple(dict.fromkeys([*self.left_keys, *self.left_on]))
         if self.right_keys is None or self.whole[1] or self.how in (How.RIGHT, How.FULL):
             return ()
         # A right key column keeps its name only where the left side has no such column; else the whole row counts.
         renamed = dict(zip(self.right_on, self.left_on, strict=True))
         if any(name not in renamed for name in self.right_keys):
             return ()
-        return tuple(dict.fromkeys([*self.left_keys, *(renamed[name] for name in self.right_keys)]))
+        return tuple(dict.fromkeys([*self.left_keys, *(renamed[name] for name in self.right_keys), *self.left_on]))
 
     def mode(self, inputs: tuple[Mode, ...]) -> Mode:
         return Mode.APPEND if self.appends else Mode.CHANGELOG

@@ -56,6 +56,14 @@ class Node:
         """The columns by which the output is keyed."""
         return inputs[0] if inputs else ()
 
+    def placed_by(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        """By which columns the rows of each input must meet, where the step keeps state: its state is laid out by them.
+
+        Args:
+            inputs: the key columns of each input.
+        """
+        return inputs
+
     @property
     def stateful(self) -> bool:
         return False

@@ -63,9 +63,9 @@ class _Placing:
         upstream = [self._number[node] for node in group.first.inputs]
         behind = self.placement.behind
         if is_stateful(group):
-            for index, shape in enumerate(input_shapes(self.plan, group.first)):
-                if upstream[index] not in behind or self._placed_at(group, index) != shape.keys:
-                    self._exchange(number, index, shape.keys)
+            for index, keys in enumerate(self._needed(group)):
+                if upstream[index] not in behind or self._placed_at(group, index) != keys:
+                    self._exchange(number, index, keys)
             behind.add(number)
             self._placed[number] = self._after_state(group)
         elif behind.intersection(upstream):
@@ -88,12 +88,13 @@ class _Placing:
         # Rows that leave by a port of their own (late ones, time-outs) need not have the key as it was.
         return placed if placed == () or port_of(group.first, index) == MAIN else None
 
+    def _needed(self, group: Group) -> tuple[tuple[str, ...], ...]:
+        """By what the rows of each input of an operator with state must be placed."""
+        return group.first.placed_by(tuple(shape.keys for shape in input_shapes(self.plan, group.first)))
+
     def _after_state(self, group: Group) -> tuple[str, ...] | None:
-        shapes = input_shapes(self.plan, group.first)
-        keys = shapes[0].keys
-        if any(shape.keys == () for shape in shapes):
-            return () if keys == () else None
-        return keys if self.plan.keys[group.last] == keys else None
+        keys = self._needed(group)[0]
+        return keys if not keys or self.plan.keys[group.last] == keys else None
 
     def _after(self, group: Group) -> tuple[str, ...] | None:
         inputs = range(len(group.first.inputs))
