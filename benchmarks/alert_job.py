@@ -5,8 +5,8 @@
 A generator sends JSON readings of 1,000 sensors to Kafka at a fixed rate whatever the job does (open loop). The job
 means each sensor over 1 s of event time (1 s out-of-orderness) onto a topic, looks for a pattern of two readings, and
 alerts on single readings (20 a second), on windows (2) and on matches (10): each alert is stored and told to a local
-HTTP server by a request of its own. A time runs from when the event was to be sent that completes what is alerted on (for
-windows and matches the one that lets the watermark pass their end on the last partition) to the arrival of the
+HTTP server by a request of its own. A time runs from when the event was to be sent that completes what is alerted on
+(for windows and matches the one that lets the watermark pass their end on the last partition) to the arrival of the
 request. Broker, generator, job and server share the machine.
 """
 

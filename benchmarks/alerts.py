@@ -1,13 +1,14 @@
 """The alert engine: many rules, many open alerts, and the time from an event to the request that tells of it.
 
-    python -m benchmarks.alerts [--quick] [--only rules,lists,latency] [--rates 10000,100000]
+    python -m benchmarks.alerts [--quick] [--only rules,lists,latency,job] [--rates 10000,100000]
 
 Rules: 1,000 conditions of two to five comparisons (drawn, the same each time) over 100,000 events in batches of 10,000,
 on one core, alerts decided and stored in SQLite. Lists: 100,000 open alerts in SQLite and in Redis, listed and filtered
 in several ways, newest hundred each. Latency: a generator appends JSON events to the embedded log at a fixed rate
 whatever the job does (open loop); a job evaluates ten rules, stores alerts in SQLite and posts them to a local HTTP
-server; from the time at which an event was to be sent to the arrival of its request. All on one machine. Results land
-in `results/` as JSON and Markdown.
+server; from the time at which an event was to be sent to the arrival of its request. Job: the same in a whole job over
+Kafka, at 100,000 events/s, at least once and exactly once (see `alert_job.py`). All on one machine. Results land in
+`results/` as JSON and Markdown.
 """
 
 from __future__ import annotations
@@ -19,11 +20,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +30,13 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one core means one
 import polars as pl
 from tests.servers.redis import RedisServer
 
+from benchmarks.alert_job import measure as measure_job
+from benchmarks.arrivals import arrivals
 from benchmarks.rules import drawn_rules, payments
 from thalweg.alerts import Alert, AlertManager, AlertRule, ChannelLimits, Severity, Status, WebhookChannel
 from thalweg.alerts.store import Changes, New, Store, open_store
 from thalweg.connectors.sqlite_log import EmbeddedLog
+from thalweg.kafka.local_cluster import LocalKafka
 
 RESULTS = Path(__file__).with_name("results")
 TICK = 0.005
@@ -119,7 +120,7 @@ def _ms(way: Callable[[Store], Any], store: Store) -> float:
 
 def measure_latency(rate: int, seconds: int) -> dict[str, float]:
     """Percentiles in ms; `behind_ms`: how late the generator itself was at worst."""
-    with tempfile.TemporaryDirectory() as folder, _arrivals() as (url, arrivals):
+    with tempfile.TemporaryDirectory() as folder, arrivals() as (url, found):
         with EmbeddedLog(f"{folder}/log.db") as log:
             log.ensure_topic("events", partitions=2)
         start = time.time() + PREPARE
@@ -128,43 +129,17 @@ def measure_latency(rate: int, seconds: int) -> dict[str, float]:
         behind = float(generator.communicate(timeout=PREPARE + 6 * seconds + 60)[0] or "nan")
         expected = HITS * seconds
         deadline = time.monotonic() + 60
-        while len(arrivals) < expected and time.monotonic() < deadline and job.poll() is None:
+        while len(found) < expected and time.monotonic() < deadline and job.poll() is None:
             time.sleep(0.05)
         job.terminate()
         job.wait(30)
-    if len(arrivals) < expected:
-        raise RuntimeError(f"{len(arrivals)} of {expected} alerts arrived")
-    waited = sorted((at - sent) * 1_000 for at, sent in arrivals if sent >= start + WARM_UP)
+    if len(found) < expected:
+        raise RuntimeError(f"{len(found)} of {expected} alerts arrived")
+    sent = [(one.at, one.event["sent"]) for one in found]
+    waited = sorted((at - due) * 1_000 for at, due in sent if due >= start + WARM_UP)
     quantiles = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
-    found = {name: round(waited[int(q * (len(waited) - 1))], 1) for name, q in quantiles.items()}
-    return {"rate": rate, "alerts": len(waited), **found, "behind_ms": round(behind, 1)}
-
-
-@contextmanager
-def _arrivals() -> Iterator[tuple[str, list[tuple[float, float]]]]:
-    """An HTTP server that notes when a request came and when its event was to be sent (seconds)."""
-    found: list[tuple[float, float]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            at = time.time()
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            found.append((at, body["alert"]["event"]["sent"]))
-            self.send_response(204)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", found
-    finally:
-        server.shutdown()
-        server.server_close()
+    figures = {name: round(waited[int(q * (len(waited) - 1))], 1) for name, q in quantiles.items()}
+    return {"rate": rate, "alerts": len(waited), **figures, "behind_ms": round(behind, 1)}
 
 
 def _part(name: str, *arguments: str, stdout: int | None = None) -> subprocess.Popen[str]:
@@ -230,6 +205,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     if "latency" in wanted:
         seconds = 6 if args.quick else 15
         found["latency"] = [measure_latency(int(rate), seconds) for rate in args.rates.split(",")]
+    if "job" in wanted:
+        seconds = 12 if args.quick else 20
+        with LocalKafka() as kafka:
+            found["job"] = [
+                measure_job(kafka.bootstrap, 100_000, seconds, guarantee)
+                for guarantee in ("at-least-once", "exactly-once")
+            ]
     found["load_after"] = round(os.getloadavg()[0], 1)
     return found
 
@@ -245,6 +227,8 @@ def markdown(found: dict[str, Any]) -> str:
         lines += ["", f"## Listing {stores['sqlite']['open']:,} open alerts", "", *_table(rows)]
     if "latency" in found:
         lines += ["", "## From event to request, ms", "", *_table(found["latency"])]
+    if "job" in found:
+        lines += ["", "## The same in a whole job over Kafka, ms", "", *_table(found["job"])]
     return "\n".join(lines) + "\n"
 
 
@@ -258,7 +242,7 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", default="rules,lists,latency")
+    parser.add_argument("--only", default="rules,lists,latency,job")
     parser.add_argument("--rates", default="10000,100000")
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()

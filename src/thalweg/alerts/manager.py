@@ -80,6 +80,7 @@ class AlertManager(Processing, Responding):
         self._schedules: dict[str, Schedule] = {}
         self._sets: dict[Any, RuleSet] = {}
         self._deliver = deliver
+        self._checked = False
         self._silencing, self._inhibiting = Silencing(), Inhibiting()
         self._flapping, self._storm = Flapping(), Storm()
         stages: list[Stage] = [Suppressing(), self._silencing, self._inhibiting, self._flapping, self._storm]
@@ -107,6 +108,7 @@ class AlertManager(Processing, Responding):
         if not name or name.startswith(PREFIX):
             raise ConfigurationError(f"a channel can't be called {name!r}")
         self._channels[name] = channel
+        self._checked = False
         self._sender.limit(name, limits or ChannelLimits())
 
     def add_rule(self, rule: AlertRule) -> None:
@@ -115,6 +117,7 @@ class AlertManager(Processing, Responding):
             raise ConfigurationError(f"there is a rule {rule.id!r} already")
         self._rules[rule.id] = rule
         self._sets.clear()
+        self._checked = False
 
     def add_history(self, history: History) -> None:
         """Keeps alerts, audit trails and notifications elsewhere, too, for good (`PostgresHistory`)."""
@@ -135,14 +138,17 @@ class AlertManager(Processing, Responding):
             self._rules.clear()
             self._rules.update({rule.id: rule for rule in new})
             self._sets.clear()
+            self._checked = False
 
     def add_schedule(self, schedule: Schedule) -> None:
         """Adds (or replaces) an on-call schedule; channels are told through `on-call:<name>`."""
         self._schedules[schedule.name] = schedule
+        self._checked = False
 
     def set_route(self, root: Route) -> None:
         """Sets the routes of alerts whose rules name no channels."""
         self._planner.route = root
+        self._checked = False
 
     def add_inhibition(self, inhibition: Inhibition) -> None:
         """Lets graver alerts silence lesser ones."""
@@ -160,6 +166,7 @@ class AlertManager(Processing, Responding):
     def protect_from_storms(self, protection: StormProtection | None) -> None:
         """Sets (or ends) storm protection."""
         self._storm.protection = protection
+        self._checked = False
 
     @property
     def rules(self) -> tuple[AlertRule, ...]:
@@ -229,7 +236,9 @@ class AlertManager(Processing, Responding):
 
     def start(self) -> None:
         """Checks the set-up and starts delivery, of what an earlier process left first."""
-        self.check()
+        if not self._checked:
+            self.check()
+            self._checked = True
         self.start_delivery()
 
     def _each_round(self) -> None:

@@ -65,6 +65,7 @@ class Masks:
             self._places.append(place)
             self._early.append(sorted(n for n in mine if self._parts[n].early))
             self._late.append(sorted(n for n in mine if not self._parts[n].early))
+        self._first = sorted({n for parts in self._early for n in parts})
 
     def rows(self, frame: pl.DataFrame) -> dict[int, Rows]:
         """For conditions that hold anywhere: on which rows, in their order."""
@@ -80,8 +81,7 @@ class Masks:
 
     def _slice(self, frame: pl.DataFrame) -> dict[int, Rows]:
         """The cheap parts of all conditions over all rows, then the others over what these leave."""
-        wanted = sorted({n for parts in self._early for n in parts})
-        held = _all_of(self._early, wanted, self._bits(wanted, frame), frame.height)
+        held = _all_of(self._early, self._first, self._bits(self._first, frame), frame.height)
         alive = np.flatnonzero(held.any(axis=1)).tolist()
         found = {n: _set(held[n], frame.height) for n in alive if not self._late[n]}
         counts = np.bitwise_count(held).sum(axis=1)
@@ -165,13 +165,12 @@ def _split(tree: Any, expr: pl.Expr) -> Iterable[tuple[str, pl.Expr]]:
 
 def _booleans(exprs: Sequence[pl.Expr], frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
     """Expressions over a frame, one row each. Lazily, so that what they have in common is computed once."""
-    names = [str(number) for number in range(len(exprs))]
-    query = frame.lazy().select(expr.alias(name) for name, expr in zip(names, exprs, strict=True))
-    columns = query.collect()
+    query = frame.lazy().select(expr.alias(str(number)) for number, expr in enumerate(exprs))
     found = np.empty((len(exprs), frame.height), np.bool_)
-    for number, name in enumerate(names):
-        column = columns.get_column(name)
-        found[number] = column.fill_null(False).to_numpy()  # one value where it reads no column
+    for number, column in enumerate(query.collect().iter_columns()):
+        if column.null_count():
+            column = column.fill_null(False)
+        found[number] = column.to_numpy()  # one value where it reads no column
     return found
 
 
