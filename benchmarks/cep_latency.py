@@ -156,10 +156,10 @@ def measure(bootstrap: str, rate: int, seconds: int, guarantee: str) -> MatchLat
         finally:
             os.killpg(running.pid, signal.SIGKILL)
             running.wait()
-        if not found:
+        ids = np.array([event for event in found if event >= WARM_UP * rate], dtype=np.int64)
+        if not len(ids):
             log.seek(0)
-            raise RuntimeError(f"no match came:\n{log.read().decode(errors='replace')[-3000:]}")
-    ids = np.array([event for event in found if event >= WARM_UP * rate], dtype=np.int64)
+            raise RuntimeError(f"no match came after the warm-up:\n{log.read().decode(errors='replace')[-3000:]}")
     samples = np.array([found[event] for event in ids.tolist()]) - (start + ids * 1_000 / rate)
     missing = len({event for event in found if event < (seconds - 1) * rate} ^ wanted)
     p50, p95, p99 = np.percentile(samples, [50, 95, 99])

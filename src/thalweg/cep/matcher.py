@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
+from thalweg.cep.changes import Change, changes_between, recovered, text_of
 from thalweg.cep.dry_run import dry_run
 from thalweg.cep.explained import DryRun, MatchRow, explain_match
 from thalweg.cep.node import PatternNode
@@ -17,12 +19,14 @@ from thalweg.cep.sequence.conditions import Conditions, any_bit, with_masks
 from thalweg.cep.sequence.engine import Limits
 from thalweg.cep.sequence.matches import match_schema
 from thalweg.cep.sequence.operator import Detect, Ways
-from thalweg.errors import ConfigurationError
+from thalweg.errors import ConfigurationError, MissingExtraError, PlanError
 from thalweg.expressions import Row, iter_rows
 from thalweg.streams.batch import OFFSET, TIMESTAMP, WATERMARK
 from thalweg.streams.plan.node import input_schema
 from thalweg.streams.plan.routing import KeyByNode
 from thalweg.streams.windows import TimeSemantics
+
+logger = logging.getLogger(__name__)
 
 Handler = Callable[[Row], Any]
 
@@ -60,6 +64,12 @@ class PatternMatcher:
         self._most = max_partial_matches
         self._patterns: dict[str, Pattern] = {}
         self._version = 0
+        self._program: dict[str, Pattern] | None = None
+        """The patterns with which the first job began; None: none has."""
+        self._changed: dict[str, int] = {}
+        """By id of patterns that were changed since: the version that the change made."""
+        self._texts: dict[str, str] = {}
+        """By id of patterns that were put in since: how the state keeps them."""
         self._lock = threading.Lock()
         self._handlers: dict[str, list[Handler]] = {"match": [], "timeout": []}
         self._schemas: list[pl.Schema] = []
@@ -114,19 +124,70 @@ class PatternMatcher:
             if len(self._patterns) == 1 and (self._operators or self._alone is not None):
                 raise ConfigurationError(f"{pattern_id!r} is the only pattern; register another one first")
             del self._patterns[pattern_id]
-            self._version += 1
+            self._note(pattern_id, None)
 
     def _known(self, pattern_id: str) -> None:
         if pattern_id not in self._patterns:
             raise ConfigurationError(f"there is no pattern {pattern_id!r}; there are {', '.join(self._patterns)}")
 
-    def _put(self, pattern: Pattern) -> None:
+    def _check(self, pattern: Pattern) -> None:
         for schema in self._schemas:
             Conditions([pattern], schema).of_pattern(pattern)
             match_schema([*self.patterns, pattern], self.keys, schema)
+
+    def _put(self, pattern: Pattern) -> None:
+        self._check(pattern)
+        text = text_of(pattern) if self._program is not None else None
         with self._lock:
             self._patterns[pattern.id] = pattern
-            self._version += 1
+            self._note(pattern.id, text)
+
+    def _note(self, pattern_id: str, text: str | None) -> None:
+        """Counts a change; that of a running job is to be kept."""
+        self._version += 1
+        self._texts.pop(pattern_id, None)
+        if self._program is not None:
+            self._changed[pattern_id] = self._version
+            if text is not None:
+                self._texts[pattern_id] = text
+
+    def begin(self) -> None:
+        """A job begins: what is registered from now on is a change, and kept with its state."""
+        with self._lock:
+            if self._program is None:
+                self._program = dict(self._patterns)
+
+    def changes(self) -> list[Change]:
+        """How the patterns differ from those with which the job began."""
+        with self._lock:
+            return changes_between(self._program or {}, self._patterns, self._changed, self._texts)
+
+    def recover(self, changes: Sequence[Change]) -> None:
+        """Makes the changes that an earlier run made, but for those that this one has made anew.
+
+        One that no longer fits (the program has changed there, the events have other columns) is left out, with an
+        error in the log.
+        """
+        for change in changes:
+            if self._changed.get(change.id, -1) >= change.version:
+                continue
+            if change.text is None and change.id not in self._patterns:
+                continue  # the program has done without it by itself
+            try:
+                pattern = recovered(change, (self._program or {}).get(change.id))
+                if pattern is not None:
+                    self._check(pattern)
+            except (ConfigurationError, MissingExtraError, PlanError) as error:
+                logger.error("pattern %r stays as the program has it: %s", change.id, error)
+                continue
+            with self._lock:
+                if pattern is not None:
+                    self._patterns[change.id] = pattern
+                    self._texts[change.id] = cast(str, change.text)
+                elif len(self._patterns) > 1:
+                    self._patterns.pop(change.id, None)
+                self._changed[change.id] = change.version
+                self._version = max(self._version, change.version) + 1
 
     def stats(self) -> dict[str, int]:
         """What the matcher holds now, over all jobs of this process that it is part of.
@@ -175,13 +236,17 @@ class PatternMatcher:
             self._time,
             self._most,
             live=self,
-            built=self._operators.append,
+            built=self._built,
             inputs=(upstream,),
         )
         schema = input_schema(node)
         if schema is not None:
             self._schemas.append(schema)
         return node
+
+    def _built(self, operator: Detect) -> None:
+        self.begin()
+        self._operators.append(operator)
 
     def process(self, events: Iterable[Mapping[str, Any]] | pl.DataFrame, *, timestamp: str = "ts") -> pl.DataFrame:
         """Takes events by themselves, without a stream, in the order of their time; returns the matches found in them.

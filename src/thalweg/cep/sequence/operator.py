@@ -3,7 +3,8 @@
 Events wait until the operator's watermark has passed them, then go through the automaton in the order (time, partition,
 offset): so matches do not depend on how events were batched. A row behind its own partition's watermark is late.
 
-State: waiting events (a frame per batch), the partial matches of the keys that changed, how far events were let go.
+State: waiting events (a frame per batch), the partial matches of the keys that changed, how far events were let go,
+and the patterns that were changed while the job ran.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Protocol, cast
 import numpy as np
 import polars as pl
 
+from thalweg.cep.changes import Change, frame_of, read
 from thalweg.cep.pattern import Pattern
 from thalweg.cep.sequence.conditions import MASK, Booleans, Conditions, Masks, any_bit, with_masks
 from thalweg.cep.sequence.engine import NO_LIMITS, Limits, PatternEngine, Results
@@ -40,7 +42,7 @@ from thalweg.streams.state.key_groups import KEY_GROUPS, key_groups
 from thalweg.streams.state.key_groups import warm_up as warm_up_key_groups
 from thalweg.streams.windows import TimeSemantics
 
-_CLOCK, _PARTIALS, _WAITING = "clock", "partials", "waiting@"
+_CLOCK, _PARTIALS, _PATTERNS, _WAITING = "clock", "partials", "patterns", "waiting@"
 TIMEOUT = "timeout"
 """The port of partial matches whose time has run out."""
 
@@ -50,6 +52,12 @@ class LivePatterns(Protocol):
 
     def current(self) -> tuple[int, tuple[Pattern, ...]]:
         """A number that grows with every change, and the patterns."""
+
+    def changes(self) -> list[Change]:
+        """How they differ from those with which the job began."""
+
+    def recover(self, changes: Sequence[Change]) -> None:
+        """Makes the changes that an earlier run made."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class Detect(Operator):
         self._by_event_time = self.ways.time is TimeSemantics.EVENT_TIME
         self._saved = MIN_TIME
         self._waiting = WaitingEvents()
-        self._version = self.ways.live.current()[0] if self.ways.live is not None else 0
+        self._version = self._saved_version = self.ways.live.current()[0] if self.ways.live is not None else 0
 
     def warm_up(self) -> None:
         warm_up()
@@ -188,9 +196,15 @@ class Detect(Operator):
         return Memory(events.rows + self.engine.alive + waiting.rows, events.bytes + waiting.bytes)
 
     def snapshot(self, *, full: bool = False) -> StateDelta:
+        self.keep_up()
         gone, waiting = self._waiting.changes(full=full)
         puts = [(f"{_WAITING}{n}", self._grouped(rows.drop(MASK))) for n, rows in waiting]
         drops = [f"{_WAITING}{number}" for number in gone]
+        if self.ways.live is not None and (full or self._version != self._saved_version):
+            changed = self.ways.live.changes()
+            drops += [] if full else [_PATTERNS]
+            puts += [(_PATTERNS, frame_of(changed))] if changed else []
+            self._saved_version = self._version
         partials = self.engine.changes(full=full)
         if partials is not None:
             puts.append((_PARTIALS, self._grouped(partials)))
@@ -211,6 +225,10 @@ class Detect(Operator):
         return frame.with_columns(key_groups(frame, self.keys))
 
     def restore(self, state: State) -> None:
+        if self.ways.live is not None and (kept := read(state.get(_PATTERNS, ()))):
+            self.ways.live.recover(kept)
+            self.keep_up()
+            self._saved_version = self._version
         # Key groups that come from several workers may have been let go to different times.
         clocks = [frame.select(KEY_GROUP, "released", "batches") for frame in state.get(_CLOCK, ())]
         if clocks:
