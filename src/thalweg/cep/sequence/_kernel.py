@@ -142,3 +142,21 @@ def sweep(head: Int64s, tail: Int64s, after: Int64s, start: Int64s, free: Int64s
         if head[code] == NONE:
             tail[code] = NONE
     return ended
+
+
+@njit("int64(int64[::1], int64[:, ::1], int64[::1], int64[::1])", nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def referenced(slot: Int64s, events: Int64s, free: Int64s, out: Int64s) -> int:
+    """The ids of all events that partial matches hold into `out`; returns how many."""
+    unused = np.zeros(len(slot), np.bool_)
+    for place in range(free[len(free) - 1]):
+        unused[free[place]] = True
+    count = 0
+    for partial in range(len(slot)):
+        if unused[partial]:
+            continue
+        if count + slot[partial] > len(out) or slot[partial] > events.shape[1]:
+            raise ValueError("no room for the events")
+        for place in range(slot[partial]):
+            out[count] = events[partial, place]
+            count += 1
+    return count

@@ -35,7 +35,7 @@ class EventStore:
         self._together: pl.DataFrame | None = None
         """All parts as one frame, while they are as they are."""
         self._rows = 0
-        self._limit = _LEAST
+        self._least = self._limit = _LEAST
         self.next_id = 0
 
     @property
@@ -68,15 +68,17 @@ class EventStore:
 
     def trim(self, referenced: Callable[[], Int64s], *, now: bool = False) -> None:
         """Drops what nothing refers to, if it is worth the look; `now`: the caller says that it is."""
-        if self._rows <= (_LEAST if now else self._limit):
+        if self._rows <= (self._least if now else self._limit):
             return
         ids = np.concatenate([part.ids for part in self._parts])
-        kept = np.flatnonzero(_among(ids, referenced()))
+        wanted = referenced()
+        kept = np.flatnonzero(_among(ids, wanted))
         # Gathered, not cut out: what is dropped lets its buffers go.
         self._parts = [_Part(self._all()[kept].rechunk(), ids[kept])] if len(kept) else []
         self._together = None
         self._rows = len(kept)
-        self._limit = max(_LEAST, 2 * len(kept))
+        self._least = max(_LEAST, len(wanted) // 16)  # the look itself costs what it is told
+        self._limit = max(self._least, 2 * len(kept))
 
     def _all(self) -> pl.DataFrame:
         if self._together is None:

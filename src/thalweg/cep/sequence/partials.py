@@ -117,12 +117,8 @@ class PartialMatches:
 
     def referenced(self) -> Int64s:
         """The ids of all events that partial matches hold."""
-        taken = np.ones(len(self._slot), dtype=np.bool_)
-        taken[self._free[: int(self._free[-1])]] = False
-        rows = np.flatnonzero(taken)
-        held = np.arange(self.slots) < self._slot[rows][:, None]
-        ids: Int64s = self._events[rows][held]
-        return ids
+        ids: Int64s = np.empty(self.alive * self.slots, np.int64)
+        return ids[: _kernels().referenced(self._slot, self._events, self._free, ids)]
 
     def renumber(self, new_code: Int64s, keys: int) -> None:
         """Gives keys new codes: `new_code[old]`, or -1 for keys that have nothing here."""
