@@ -59,6 +59,7 @@ CASES = [
     Case("three steps, 100 s", "steps", 100_000, 100_000, 2_000_000),
     Case("strict times(3), 60 s", "strict", 100_000, 60_000, 2_000_000),
     Case("a b+ c, 1,000 keys, 10 s", "kleene", 1_000, 10_000, 1_000_000),
+    Case("a, rising b{3}, 1,000 keys", "rising", 1_000, 10_000, 0),
     Case("100 patterns, 10 s", "hundred", 100_000, 10_000, 0),
 ]
 
@@ -98,6 +99,9 @@ def patterns(case: Case) -> list[Pattern]:
     if case.shape == "strict":
         strict = PatternBuilder.create("aaa").where("a", lambda e: e.kind < 5).times(3).consecutive()
         return [strict.within(case.within).build()]
+    if case.shape == "rising":  # its condition on the partial match runs in Python
+        defined = "DEFINE a AS kind == 1, b AS kind in [2, 3] && (COUNT(b) == 0 || id > LAST(b.id))"
+        return [Pattern.parse("abbb", f"PATTERN (a -> b->{{3}}) WITHIN {case.within}ms {defined}")]
     loop = PatternBuilder.create("ab+c").where("a", lambda e: e.kind == 1).followed_by("b", lambda e: e.kind == 2)
     return [loop.one_or_more().followed_by("c", lambda e: e.kind == 3).within(case.within).build()]
 
@@ -227,7 +231,7 @@ def main() -> None:
             continue
         psutil.Process().cpu_affinity(cores[:1])
         count = given.events // 8 if given.quick else given.events
-        if case.shape == "hundred":
+        if case.shape in ("hundred", "rising"):
             count //= 4
         results[case.name] = mine = measure(case, count, given.batch)
         _say(case.name, mine, f"{mine['matches']:,} matches")

@@ -183,6 +183,11 @@ def takes_match(condition: Any) -> bool:
     return len(places) == 2
 
 
+def plain_part(condition: Any) -> Any:
+    """What a condition on the event and the partial match asks of the event alone, as a condition; None: nothing."""
+    return getattr(condition, "plain", None)
+
+
 def describe(elements: tuple[Element, ...]) -> str:
     """The steps as one line: `probe → exploit{2}`."""
     arrows = {

@@ -34,6 +34,13 @@ class Condition:
         self.text = text
         self.tree: Term = _parsed(text)
 
+    @classmethod
+    def of_tree(cls, text: str, tree: Term) -> Condition:
+        """A part of a condition that has been read; `text` is the whole."""
+        part = cls.__new__(cls)
+        part.text, part.tree = text, tree
+        return part
+
     def expression(self, schema: pl.Schema | None = None) -> pl.Expr:
         """The condition over columns.
 

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from thalweg.cep.found import Found, Held, Match, MatchTable, Offered
 from thalweg.cep.general.after_match import Completed
 from thalweg.cep.general.automaton import build
+from thalweg.cep.general.begins import Beginnings
 from thalweg.cep.general.runs import KeyRuns, Machine, Run, Taken, in_order
-from thalweg.cep.pattern import Pattern, flatten, takes_match
+from thalweg.cep.pattern import Pattern, flatten, plain_part, takes_match
 from thalweg.expressions import Row, iter_rows
 from thalweg.records import Int64s
 
@@ -24,8 +25,9 @@ WAITING = -1
 class GeneralPartials:
     """Moves one pattern's partial matches, key by key and event by event, in Python. See `CompiledPartials` for others.
 
-    Cost per event that reaches it: about ten microseconds and as many steps as its key has partial matches. A heap of
-    deadlines finds the keys whose partial matches end by time alone.
+    Cost per event of a key that has partial matches, or that may begin one: about ten microseconds and as many steps as
+    the key has partial matches; others cost a few nanoseconds. A heap of deadlines finds the keys whose partial matches
+    end by time alone.
 
     Args:
         pattern: any pattern.
@@ -50,9 +52,10 @@ class GeneralPartials:
         automaton = build(pattern, bit_of)
         self.every_event = automaton.needs_all
         conditions = [step.condition for step in flatten(pattern.steps) if not step.contiguity.negative]
-        self.takes_any = any(condition is None or takes_match(condition) for condition in conditions)
+        self.takes_any = any(c is None or (takes_match(c) and plain_part(c) is None) for c in conditions)
         self._iterative = automaton.iterative
         self._machine = Machine(pattern, automaton)
+        self._begin = Beginnings(automaton.start)
         self._event = event
         self._timeouts = timeouts
         self._keys: dict[int, KeyRuns] = {}
@@ -67,10 +70,12 @@ class GeneralPartials:
 
     def advance(self, events: Offered) -> Found:
         """Takes events in time order; gives the matches, and the partial matches that they found timed out."""
-        rows = list(iter_rows(events.rows[events.places])) if self._iterative else [None] * len(events.codes)
+        matter = self._begin.matter(events.codes, events.masks, self.keys_alive(events.keys))
+        rows = list(iter_rows(events.rows[events.places[matter]])) if self._iterative else [None] * len(matter)
         matches: list[Match] = []
         timed_out: list[Match] = []
-        columns = (events.codes.tolist(), events.times.tolist(), events.masks.tolist(), events.ids.tolist(), rows)
+        given = (events.codes, events.times, events.masks, events.ids)
+        columns = (*(column[matter].tolist() for column in given), rows)
         for code, time, mask, event, row in zip(*columns, strict=True):
             key = self._keys.get(code)
             if key is None:

@@ -17,6 +17,7 @@ from thalweg.cep.pattern import (
     Permutation,
     Step,
     inside,
+    plain_part,
     takes_match,
 )
 
@@ -160,7 +161,11 @@ class Tests:
             self.needs_all = True
             return always
         if takes_match(condition):
-            self.iterative = self.needs_all = True
+            self.iterative = True
+            plain = plain_part(condition)
+            if plain is not None:
+                return both(HasBit(self.bit_of(plain), label), Iterative(condition.rest, label))
+            self.needs_all = True
             return Iterative(condition, label)
         return HasBit(self.bit_of(condition), label)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from thalweg.cep.conditions import Condition
-from thalweg.cep.pattern import Element, Pattern, Step, inside, takes_match
+from thalweg.cep.pattern import Element, Pattern, Step, inside, plain_part, takes_match
 from thalweg.errors import ConfigurationError
 from thalweg.expressions import CompiledFunction
 from thalweg.records import Int64s, UInt64s
@@ -159,14 +159,14 @@ def masks_of(frame: pl.DataFrame) -> Masks:
 
 
 def event_conditions(elements: Sequence[Element]) -> Iterator[Any]:
-    """The conditions (and ends of loops) that look at the event alone."""
+    """The conditions (and ends of loops) that look at the event alone, and those parts of others that do."""
     for element in elements:
         if not isinstance(element, Step):
             yield from event_conditions(inside(element))
-        elif element.condition is not None and not takes_match(element.condition):
-            yield element.condition
-        if element.until is not None and not takes_match(element.until):
-            yield element.until
+        for condition in (element.condition if isinstance(element, Step) else None, element.until):
+            alone = plain_part(condition) if takes_match(condition) else condition
+            if alone is not None:
+                yield alone
 
 
 def _compiled(condition: Any, schema: pl.Schema | None, where: str) -> CompiledFunction:

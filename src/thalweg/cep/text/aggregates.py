@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Any
 
 import polars as pl
@@ -21,14 +22,29 @@ AGGREGATES = ("FIRST", "LAST", "COUNT", "SUM", "AVG", "MIN", "MAX")
 
 
 class MatchCondition:
-    """A condition on the event and the partial match, as text; the event under test is not among a step's events."""
+    """A condition on the event and the partial match, as text; the event under test is not among a step's events.
+
+    Attributes:
+        plain: the parts, joined by `&&`, that look at the event alone: they are asked as columns, and only events that
+            meet them are asked the rest. None: there are none.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._value = _Compiler(text).value(parse(text))
+        parts = _conjuncts(parse(text))
+        asking = [part for part in parts if _asks(part)]
+        plain = [part for part in parts if not _asks(part)]
+        compiler = _Compiler(text)
+        self._asking = [compiler.value(part) for part in asking]
+        self._plain = [compiler.value(part) for part in plain]
+        self.plain = Condition.of_tree(text, _joined(plain)) if plain else None
 
     def __call__(self, event: Any, match: PartialMatch) -> bool:
-        return self._value(event, match) is True
+        return all(value(event, match) is True for value in self._plain) and self.rest(event, match)
+
+    def rest(self, event: Any, match: PartialMatch) -> bool:
+        """The condition, of an event that meets `plain`."""
+        return all(value(event, match) is True for value in self._asking)
 
     def __repr__(self) -> str:
         return f"MatchCondition({self.text!r})"
@@ -50,8 +66,7 @@ class Measure:
 
 def condition_of(text: str) -> Condition | MatchCondition:
     """A condition, of the kind that its text asks for."""
-    asks = any(isinstance(term, Operation) and term.name in AGGREGATES for term in _terms(parse(text)))
-    return MatchCondition(text) if asks else Condition(text)
+    return MatchCondition(text) if _asks(parse(text)) else Condition(text)
 
 
 def measure_of(text: str, steps: tuple[str, ...]) -> Measure:
@@ -59,6 +74,22 @@ def measure_of(text: str, steps: tuple[str, ...]) -> Measure:
     measure = Measure(text)
     measure(MatchTerms(steps))
     return measure
+
+
+def _asks(term: Term) -> bool:
+    """Whether it looks at the partial match."""
+    return any(isinstance(part, Operation) and part.name in AGGREGATES for part in _terms(term))
+
+
+def _conjuncts(term: Term) -> list[Term]:
+    """What all has to hold for the term to hold."""
+    if isinstance(term, Operation) and term.name == "&&":
+        return [part for operand in term.operands for part in _conjuncts(operand)]
+    return [term]
+
+
+def _joined(terms: list[Term]) -> Term:
+    return reduce(lambda one, other: Operation("&&", (one, other), other.place), terms)
 
 
 def _terms(term: Term) -> Iterator[Term]:
