@@ -30,7 +30,10 @@ def build(
         broker=broker,
         guarantee=guarantee,
         commit_interval="50ms",
-        checkpoint=CheckpointConfig(backend=backend_of(os.environ.get("JOB_BACKEND", "memory"))),
+        checkpoint=CheckpointConfig(
+            interval=int(os.environ.get("JOB_CHECKPOINT", "60000")),
+            backend=backend_of(os.environ.get("JOB_BACKEND", "memory")),
+        ),
         max_batch_rows=int(batch_rows),
         checkpoint_storage=storage,
         **({"alternating": False} if os.environ.get("JOB_PRODUCERS") == "1" else {}),

@@ -29,7 +29,7 @@ RATE = 20_000
 EVENTS = RATE * 6
 ONCE = {"engine.restored", "kafka.fenced", "kafka.recovered"}
 """Points that a process comes to once, when it starts."""
-FEW = ["engine.captured", "kafka.state-sent", "kafka.offsets-sent", "kafka.committed"]
+FEW = ["engine.captured", "kafka.offsets-sent", "kafka.committed", "snapshot.written"]
 
 Start = Callable[[str], "subprocess.Popen[bytes]"]
 Settings = Mapping[str, str] | Sequence[Mapping[str, str]]
@@ -49,7 +49,9 @@ def points(*families: str) -> list[str]:
 
 
 def test_every_family_of_fault_points_is_killed_at():
-    assert {name.split(".")[0] for name in points()} == {"alerts", "engine", "kafka", "kafka-alo", "sqlite", "storage"}
+    assert {name.split(".")[0] for name in points()} == {
+        *("alerts", "engine", "kafka", "kafka-alo", "snapshot", "sqlite", "storage")
+    }
     assert set(FEW) <= set(points())
 
 
@@ -134,7 +136,7 @@ def kill_on_kafka(
     turns = cycle([settings] if isinstance(settings, Mapping) else settings)
 
     def start(fault: str) -> subprocess.Popen[bytes]:
-        more = {"THALWEG_FAULT": fault, "JOB_BATCH_ROWS": "500", **next(turns)}
+        more = {"THALWEG_FAULT": fault, "JOB_BATCH_ROWS": "500", "JOB_CHECKPOINT": "100", **next(turns)}
         return run([sys.executable, str(crash.JOB), "--until-caught-up"], {**job.environment, **more}, job.log)
 
     kill_at_each(names, start, job.log)
@@ -162,7 +164,9 @@ def test_killed_at_some_points_on_kafka_each_time_with_another_backend(kafka, to
 def test_killed_at_every_point_on_kafka(kafka, topic, new_topic, tmp_path, kind, producers):
     with RedisServer() as redis:
         settings = {"JOB_BACKEND": backend_at(kind, tmp_path, redis), "JOB_PRODUCERS": str(producers)}
-        kill_on_kafka(kafka.bootstrap, topic, new_topic(), "exactly-once", points("engine", "kafka"), settings)
+        kill_on_kafka(
+            kafka.bootstrap, topic, new_topic(), "exactly-once", points("engine", "kafka", "snapshot"), settings
+        )
 
 
 @pytest.mark.kafka
@@ -170,7 +174,7 @@ def test_killed_at_every_point_on_kafka(kafka, topic, new_topic, tmp_path, kind,
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["memory", "rocksdb", "redis"])
 def test_killed_at_every_point_on_kafka_at_least_once(kafka, topic, new_topic, tmp_path, kind):
-    names = [*points("engine", "kafka-alo"), *sorted(ONCE)]
+    names = [*points("engine", "kafka-alo", "snapshot"), *sorted(ONCE)]
     with RedisServer() as redis:
         settings = {"JOB_BACKEND": backend_at(kind, tmp_path, redis)}
         kill_on_kafka(kafka.bootstrap, topic, new_topic(), "at-least-once", names, settings)
@@ -194,10 +198,10 @@ def test_killed_at_every_point_with_state_in_a_shared_folder(kafka, topic, new_t
     job.environment |= {"JOB_STORAGE": (tmp_path / "shared").as_uri(), "THALWEG_WORKERS": str(workers)}
 
     def start(fault: str) -> subprocess.Popen[bytes]:
-        more = {"THALWEG_FAULT": fault, "JOB_BATCH_ROWS": "500"}
+        more = {"THALWEG_FAULT": fault, "JOB_BATCH_ROWS": "500", "JOB_CHECKPOINT": "100"}
         return run([sys.executable, str(crash.JOB), "--until-caught-up"], {**job.environment, **more}, job.log)
 
-    kill_at_each(points("engine", "kafka", "storage"), start, job.log)
+    kill_at_each(points("engine", "kafka", "storage", "snapshot"), start, job.log)
     job.finish()
     same(crash.results_of(kafka.bootstrap, sink), events, len(crash.read_committed(kafka.bootstrap, f"{topic}.dlq")))
     assert not KafkaAdmin(kafka.bootstrap).exists(f"{job.name}-changelog")
@@ -224,13 +228,13 @@ def test_one_of_two_workers_fails_at_every_point_and_the_other_takes_over(kafka,
     events = crash.readings(rate * 500, rate)
     stop = threading.Event()
     job = crash.Job(kafka.bootstrap, topic, sink)
-    environment = {**job.environment, "THALWEG_WORKERS": "2", "JOB_PRODUCERS": str(producers)}
+    environment = {**job.environment, "THALWEG_WORKERS": "2", "JOB_PRODUCERS": str(producers), "JOB_CHECKPOINT": "200"}
     command = [sys.executable, str(crash.JOB)]
     with ThreadPoolExecutor(1) as pool:
         feeding = pool.submit(crash.feed, kafka.bootstrap, topic, events, rate, stop)
         try:
             steady = run(command, {**environment, "THALWEG_SLOT": "0"}, job.log)
-            for number, name in enumerate(points("engine", "kafka")):
+            for number, name in enumerate(points("engine", "kafka", "snapshot")):
                 fault = f"{name}:{1 if name in ONCE else 2}:{action}"
                 slot = str(1 + number % 2)
                 worker = run(command, {**environment, "THALWEG_SLOT": slot, "THALWEG_FAULT": fault}, job.log)

@@ -1,9 +1,9 @@
 """State epochs as objects of a checkpoint store, in place of the changelog topic.
 
 One object per epoch and state partition, `<job>/<partition>/<epoch>-<writer>`: what the changelog would hold for it,
-written before the transaction that names it. The committed offsets say which epochs count, as with the changelog; an
-object that none of them leads to was written by a worker that died, and is deleted with those that a full snapshot has
-superseded.
+written before the transaction that names it; one `<epoch>-<writer>-all` per snapshot. The committed offsets say which
+epochs count, as with the changelog; an object that none of them leads to was written by a worker that died, and is
+deleted with those that a snapshot has superseded.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class CheckpointLog:
         partitions = [int(name) for name in self._store.folders(self._job) if name.isdigit()]
         return max((_epoch(name) for p in partitions for name in self._names(p)), default=0)
 
-    def write(self, chunks: Sequence[Chunk], names: Mapping[int, EpochName]) -> None:
-        """Writes the epochs of a commit; returns when they are durable.
+    def write(self, chunks: Sequence[Chunk], names: Mapping[int, EpochName], *, snapshot: bool = False) -> None:
+        """Writes the epochs of a commit, or the snapshots of such; returns when they are durable.
 
         Args:
             names: the epoch of each state partition in `chunks`.
@@ -70,7 +70,7 @@ class CheckpointLog:
         for chunk in chunks:
             grouped.setdefault(chunk.state_partition, []).append(chunk)
         writing = [
-            self._pool.submit(self._store.put, self._name(partition, names[partition]), _pack(parts))
+            self._pool.submit(self._store.put, self._name(partition, names[partition], snapshot=snapshot), _pack(parts))
             for partition, parts in grouped.items()
         ]
         for future in writing:
@@ -92,8 +92,8 @@ class CheckpointLog:
             # Nothing is wrong with the job: what is left is deleted after the next full snapshot.
             logger.warning("old epochs of state partition %d were not deleted: %s", partition, error)
 
-    def _name(self, partition: int, epoch: EpochName) -> str:
-        return f"{self._job}/{partition:05d}/{epoch.epoch:012d}-{epoch.writer}"
+    def _name(self, partition: int, epoch: EpochName, *, snapshot: bool) -> str:
+        return f"{self._job}/{partition:05d}/{epoch.epoch:012d}-{epoch.writer}{'-all' if snapshot else ''}"
 
     def _names(self, partition: int) -> list[str]:
         folder = f"{self._job}/{partition:05d}"

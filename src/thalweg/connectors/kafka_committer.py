@@ -31,6 +31,7 @@ from thalweg.connectors.kafka_commit_metadata import CommitMetadata
 from thalweg.connectors.kafka_epochs import open_epoch_log
 from thalweg.connectors.kafka_outputs import KafkaOutputs
 from thalweg.connectors.kafka_producers import TRANSACTION_TIMEOUT_MS, SlotProducers
+from thalweg.connectors.kafka_snapshots import SnapshotWriter, TakenSnapshot
 from thalweg.connectors.kafka_trimmer import Trimmer
 from thalweg.errors import ConfigurationError, ConnectorError, FencedError, RestartRequired, StateError
 from thalweg.faults import fault_point
@@ -87,10 +88,11 @@ class PreparedCommit:
     """What may be deleted when the epoch is durable: see `ChangelogWriter.advance`."""
     since: float
     """When its transaction began."""
+    snapshot: TakenSnapshot | None = None
 
 
 class KafkaCommitter:
-    """`OverlappingCommitter` on Kafka, for one worker slot.
+    """`SnapshotCommitter` on Kafka, for one worker slot.
 
     Args:
         sources: of the job; each has a `consumer` in the job's group.
@@ -126,6 +128,7 @@ class KafkaCommitter:
         self._changelog = ChangelogWriter(_new_writer())
         self._trimmer = Trimmer(admin)
         self._epochs = open_epoch_log(job, admin, self._trimmer, client_settings)
+        self._snapshots = SnapshotWriter(self._epochs, self._producers.another)
         self._next_purge = 0.0
 
     # ---------------------------------------------------------------- recovery
@@ -147,7 +150,7 @@ class KafkaCommitter:
         fault_point("kafka.recovered")
         self._changelog = ChangelogWriter(_new_writer())
         for partition, found in restored.items():
-            self._changelog.resume(partition, tips[partition].name, found.bases)
+            self._changelog.resume(partition, tips[partition].name, found.bases, found.snapshot)
         epochs = {tp: _epoch(*committed[tp]) for tp in wanted if tp in committed}
         return Recovered(epochs, _in_order(restored))
 
@@ -222,6 +225,7 @@ class KafkaCommitter:
                 self._prepare_topic(topic)
             producer = self._producers.take_turn()
             places = self._epochs.places(producer, self._changelog, commit.states) if commit.states else {}
+            ends = self._epochs.ends() if commit.snapshot else None
             try:
                 self._send(producer, commit, places)
             except FencedError:
@@ -229,7 +233,8 @@ class KafkaCommitter:
             except ConnectorError as error:
                 self._abort(producer, error)
                 raise
-            return PreparedCommit(commit, producer, self._offsets(commit), self._changelog.advance(), since)
+            taken = self._snapshots.taken(self._changelog.tips(), ends) if commit.snapshot else None
+            return PreparedCommit(commit, producer, self._offsets(commit), self._changelog.advance(), since, taken)
 
     def _send(self, producer: KafkaProducer, commit: Commit, places: Mapping[int, int]) -> None:
         if self._exactly_once:
@@ -259,6 +264,18 @@ class KafkaCommitter:
         """See `OverlappingCommitter`."""
         self._producers.fail()
         self._abort(prepared.producer, "an earlier commit failed")
+
+    def taken_snapshot(self, prepared: PreparedCommit) -> TakenSnapshot | None:
+        """See `SnapshotCommitter`."""
+        return prepared.snapshot
+
+    def write_snapshot(self, taken: TakenSnapshot, states: Sequence[StateRecord], until: float) -> None:
+        """See `SnapshotCommitter`."""
+        self._snapshots.write(taken, states, until)
+
+    def adopt_snapshot(self, taken: TakenSnapshot) -> None:
+        """See `SnapshotCommitter`."""
+        self._changelog.adopt(taken.places)
 
     @contextmanager
     def _failing(self, commit: Commit, since: float) -> Iterator[None]:

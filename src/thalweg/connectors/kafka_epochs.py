@@ -33,6 +33,8 @@ class EpochLog(Protocol):
     """For messages."""
     unnamed: int
     """The highest epoch that a job may leave which dies before its first commit."""
+    takes_parts: bool
+    """Whether the chunks of one partition may come in several calls."""
 
     def read(self, tips: Mapping[int, Tip]) -> dict[int, Restored]:
         """The state at the named epochs, per state partition.
@@ -49,8 +51,18 @@ class EpochLog(Protocol):
     ) -> Mapping[int, int]:
         """Per state partition, a place before which none of its next epoch's records will lie."""
 
-    def append(self, producer: KafkaProducer, chunks: Sequence[Chunk], names: Mapping[int, EpochName]) -> None:
-        """Writes epochs; they are durable when the producer's records are."""
+    def ends(self) -> Mapping[int, int] | None:
+        """Per state partition the offset after its last record; None where epochs are their own place."""
+
+    def append(
+        self,
+        producer: KafkaProducer,
+        chunks: Sequence[Chunk],
+        names: Mapping[int, EpochName],
+        *,
+        snapshot: bool = False,
+    ) -> None:
+        """Writes epochs, or the snapshots of such; they are durable when the producer's records are."""
 
     def trim(self, bases: Mapping[int, int]) -> None:
         """Has what lies before these places deleted, soon."""
@@ -69,6 +81,8 @@ def open_epoch_log(
 
 class ChangelogTopic:
     """Epochs in a topic of the job's own, written in the transaction that names them."""
+
+    takes_parts = True
 
     def __init__(
         self, job: JobSettings, admin: KafkaAdmin, trimmer: Trimmer, client_settings: Mapping[str, object] | None
@@ -102,7 +116,18 @@ class ChangelogTopic:
             return {}
         return self._admin.offsets(self.topic, latest=True)
 
-    def append(self, producer: KafkaProducer, chunks: Sequence[Chunk], names: Mapping[int, EpochName]) -> None:
+    def ends(self) -> Mapping[int, int] | None:
+        known = self._partitions or self._admin.exists(self.topic)
+        return self._admin.offsets(self.topic, latest=True) if known else {}
+
+    def append(
+        self,
+        producer: KafkaProducer,
+        chunks: Sequence[Chunk],
+        names: Mapping[int, EpochName],
+        *,
+        snapshot: bool = False,
+    ) -> None:
         refused = producer.send_records(
             self.topic,
             _records([chunk.value for chunk in chunks]),
@@ -124,6 +149,7 @@ class StoredEpochs:
     """Epochs as objects of a checkpoint store, written before the transaction that names them ends."""
 
     unnamed = 1
+    takes_parts = False
 
     def __init__(self, job: JobSettings) -> None:
         assert job.checkpoint_storage is not None
@@ -142,8 +168,18 @@ class StoredEpochs:
         """Objects are found by their epoch: it is their place."""
         return {state.state_partition: writer.next_epoch(state.state_partition) for state in states}
 
-    def append(self, producer: KafkaProducer, chunks: Sequence[Chunk], names: Mapping[int, EpochName]) -> None:
-        self._log.write(chunks, names)
+    def ends(self) -> Mapping[int, int] | None:
+        return None
+
+    def append(
+        self,
+        producer: KafkaProducer,
+        chunks: Sequence[Chunk],
+        names: Mapping[int, EpochName],
+        *,
+        snapshot: bool = False,
+    ) -> None:
+        self._log.write(chunks, names, snapshot=snapshot)
 
     def trim(self, bases: Mapping[int, int]) -> None:
         self._log.prune(bases)

@@ -76,6 +76,10 @@ class SlotProducers:
         """Nothing more is to be sent. They are not freed before `renew` or `kill`: another thread may be in a call."""
         self._failed = True
 
+    def another(self) -> KafkaProducer:
+        """One without transactions, the caller's to free."""
+        return self._make(None)
+
     def close(self) -> None:
         """Delivers what is under way, unless it waits for a commit that won't come, and frees them."""
         if self.exactly_once or self._failed:

@@ -137,11 +137,13 @@ class CheckpointConfig:
     Args:
         enabled: without checkpoints a full snapshot is written only when the deltas outgrow the state.
         interval: from the start of one to the start of the next (a duration; ms where it is an int).
-        timeout: a checkpoint that is not durable after this long fails the job: its commit can't be taken back apart
-            from it.
-        min_pause_between_checkpoints: the least time from the end of one to the start of the next.
-        max_concurrent_checkpoints: at most so many at a time. A checkpoint is part of a commit, and commits follow each
-            other, so there is never more than one: any bound is kept.
+        timeout: a checkpoint beside the commits (on Kafka) that is not durable after this long is abandoned: the one
+            before stands, and the job goes on. A commit that is not durable after this long fails the job; so does a
+            checkpoint that is part of one.
+        min_pause_between_checkpoints: the least time from the end of one to the start of the next. With a pause there is
+            one at a time.
+        max_concurrent_checkpoints: how many may be under way at a time. Where each is part of a commit (the embedded
+            log) there is never more than one.
         backend: where working state lives; `StateBackend.memory()` where not given.
 
     Raises:

@@ -124,6 +124,8 @@ class Commit:
     states: Sequence[StateRecord] = ()
     number: int = 0
     """Counts this writer's commits, for logs."""
+    snapshot: bool = False
+    """A snapshot of the state as of this epoch will be written beside the commits (see `SnapshotCommitter`)."""
 
 
 @dataclass(slots=True)
@@ -185,6 +187,28 @@ class OverlappingCommitter(Protocol):
 
     def abandon(self, prepared: Any) -> None:
         """Drops a prepared epoch, the one before which has failed."""
+
+
+@runtime_checkable
+class SnapshotCommitter(OverlappingCommitter, Protocol):
+    """A committer that writes checkpoints beside the commits: all state as of an epoch, which later ones build on."""
+
+    def taken_snapshot(self, prepared: Any) -> Any:
+        """What stands for the snapshot of the state as of a prepared epoch, which was announced in its `Commit`."""
+
+    def write_snapshot(self, taken: Any, states: Sequence[StateRecord], until: float) -> None:
+        """Writes it, on any thread, once its epoch is durable; returns when it is durable itself.
+
+        Args:
+            states: of all operators, in full.
+            until: when nobody waits for it any more, by the monotonic clock.
+
+        Raises:
+            ConnectorError: it can't be written, or not by then; no commit is concerned.
+        """
+
+    def adopt_snapshot(self, taken: Any) -> None:
+        """From the next `prepare` on epochs build on it."""
 
 
 @dataclass(slots=True)

@@ -103,8 +103,8 @@ def test_records_of_others_are_refused(key: bytes | None) -> None:
 
 def test_another_format_is_refused() -> None:
     chunk = cut_epoch(0, EpochName("w", 1), None, 1, [record(b"x")])[0]
-    newer = json.dumps(json.loads(chunk.key) | {"f": 2}).encode()
-    with pytest.raises(StateError, match="has format 2, this version reads format 1"):
+    newer = json.dumps(json.loads(chunk.key) | {"f": 3}).encode()
+    with pytest.raises(StateError, match="has format 3, this version reads format 1 and 2"):
         Chain("job-changelog", 0).add(newer, b"x", 0)
 
 

@@ -70,8 +70,36 @@ def test_progress_size_and_duration_are_told():
     ).next_in_ms is None  # fmt: skip
 
 
-def test_any_bound_of_concurrent_checkpoints_is_kept():
-    assert CheckpointConfig(max_concurrent_checkpoints=3).max_concurrent_checkpoints == 3
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_no_more_checkpoints_are_under_way_than_may_be(most: int):
+    """In the background a checkpoint may take longer than the interval."""
+    config = CheckpointConfig(interval="10s", max_concurrent_checkpoints=most)
+    plan, figures = Checkpointing(config, 0.0, recovered_bytes=0, forced=False), CommitFigures(delta_bytes=100)
+    began: list[float] = []
+    for now in range(1, 100):
+        if plan.due(now, figures):
+            plan.started(now)
+            began.append(now)
+    assert began == [10.0 * (n + 1) for n in range(most)]
+    plan.ended(100.0, began[-1])
+    assert plan.last_ms == (100 - began[-1]) * 1000
+    assert plan.due(101.0, figures)
+    plan.started(101.0)
+    plan.abandoned(102.0, began[0] if most > 1 else 101.0)
+    assert plan.due(120.0, figures)
+
+
+def test_with_a_pause_nothing_starts_beside_another():
+    config = CheckpointConfig(interval="10s", min_pause_between_checkpoints="1s", max_concurrent_checkpoints=3)
+    plan, figures = Checkpointing(config, 0.0, recovered_bytes=0, forced=False), CommitFigures(delta_bytes=100)
+    plan.started(10.0)
+    assert not plan.due(30.0, figures)
+    plan.abandoned(30.0, 10.0)
+    assert not plan.due(30.9, figures)
+    assert plan.due(31.0, figures)
+
+
+def test_there_is_at_least_one():
     with pytest.raises(ConfigurationError, match="at least 1"):
         CheckpointConfig(max_concurrent_checkpoints=0)
 

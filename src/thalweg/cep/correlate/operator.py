@@ -95,9 +95,8 @@ class Correlate(Operator):
         self._snapshots += 1
         puts = list(delta.puts)
         consumed = self.held.take_consumed()
-        if full:
-            self._frames = {}
-        elif consumed is not None:
+        # A full one may be written beside the deltas, which go on: the names that they gave stay known.
+        if consumed is not None and not full:
             keys, numbers = consumed
             rows = keys.with_columns(pl.Series(_NUMBER, numbers))
             puts.append(self._saved_frame(_CONSUMED, rows, self.names, self.order.released))

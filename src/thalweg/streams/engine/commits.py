@@ -18,9 +18,11 @@ from thalweg.streams.connector import (
     OverlappingCommitter,
     PartitionEpoch,
     SinkWrite,
+    SnapshotCommitter,
     StateRecord,
     TopicPartition,
 )
+from thalweg.streams.engine.snapshots import SnapshotUploads, Upload
 from thalweg.streams.engine.state_codec import PlacedDelta, encode_placed
 
 
@@ -36,6 +38,8 @@ class Epoch:
     number: int
     oldest_ingested: int | None = None
     """When the oldest row of the epoch was read, for the latency."""
+    snapshot: Upload | None = None
+    """All state as of this epoch, to be written beside the commits."""
     submitted: float = field(default_factory=time.monotonic)
 
 
@@ -52,7 +56,11 @@ class CommitFigures:
     """Size of the last full snapshot."""
     delta_bytes: int = 0
     """Deltas since then."""
+    all_delta_bytes: int = 0
+    """Deltas since the start."""
     checkpoints: int = 0
+    abandoned: int = 0
+    """Checkpoints that took too long, or failed."""
     to_encode: int = 0
     """Operators whose state the commit at hand, or the last one, writes."""
     encoded: int = 0
@@ -72,10 +80,17 @@ class CommitPipeline:
         partitions: how many state partitions the state is laid out in.
         void_to: how many there were before; a full snapshot voids those that are no more.
         wake: set when a commit ends.
+        timeout: seconds until a checkpoint in the background is abandoned.
     """
 
     def __init__(
-        self, committer: Committer, partitions: int, void_to: int, key_groups: int, wake: threading.Event
+        self,
+        committer: Committer,
+        partitions: int,
+        void_to: int,
+        key_groups: int,
+        wake: threading.Event,
+        timeout: float = 120.0,
     ) -> None:
         self.figures = CommitFigures()
         self.error: BaseException | None = None
@@ -86,6 +101,10 @@ class CommitPipeline:
         self._void_to = void_to
         self._key_groups = key_groups
         self._wake = wake
+        self.snapshots: SnapshotUploads | None = None
+        """Writes checkpoints in the background; None: they are part of a commit."""
+        if isinstance(committer, SnapshotCommitter):
+            self.snapshots = SnapshotUploads(committer, self._wire, timeout, wake)
         self._waiting: deque[tuple[int, Epoch]] = deque()
         self._under_way: deque[Epoch] = deque()
         self.submitted = 0
@@ -126,6 +145,8 @@ class CommitPipeline:
                 raise RuntimeError("an epoch was submitted while another is on its way")
             self._waiting.append((self.submitted, epoch))
             self.submitted += 1
+            if self.snapshots is not None and epoch.snapshot is not None:
+                self.snapshots.announce(epoch.snapshot)
             self._under_way.append(epoch)
             self._changed.notify_all()
 
@@ -135,6 +156,24 @@ class CommitPipeline:
             done = self._changed.wait_for(lambda: self.idle or self.error is not None, timeout)
         self.check()
         return done
+
+    @property
+    def uploads(self) -> list[Upload]:
+        """The checkpoints under way in the background."""
+        return [] if self.snapshots is None else self.snapshots.under_way
+
+    def ended_snapshots(self) -> list[tuple[Upload, bool]]:
+        """The checkpoints in the background that have ended since the last call, and whether each is durable."""
+        ended = [] if self.snapshots is None else self.snapshots.watch()
+        for upload, durable in ended:
+            figures = self.figures
+            if durable:
+                figures.checkpoints += 1
+                figures.full_bytes = upload.size
+                figures.delta_bytes = figures.all_delta_bytes - upload.deltas_before
+            else:
+                figures.abandoned += 1
+        return ended
 
     def check(self) -> None:
         """Raises what a commit raised."""
@@ -149,7 +188,8 @@ class CommitPipeline:
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        ended = self.snapshots is None or self.snapshots.stop(max(1.0, deadline - time.monotonic()))
+        return ended and not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
         while (taken := self._next()) is not None:
@@ -179,7 +219,8 @@ class CommitPipeline:
         fault_point("engine.handed-over")
         states = self._encode(epoch)
         fault_point("engine.encoded")
-        if not self._make_durable(number, Commit(epoch.epochs, epoch.writes, states, epoch.number)):
+        commit = Commit(epoch.epochs, epoch.writes, states, epoch.number, epoch.snapshot is not None)
+        if not self._make_durable(number, commit, epoch.snapshot):
             return
         fault_point("engine.durable")
         size = sum(len(record.payload) for record in states)
@@ -188,12 +229,17 @@ class CommitPipeline:
             self._book(epoch, size, (time.monotonic() - started) * 1000)
             self._under_way.popleft()
             self._changed.notify_all()
+        if self.snapshots is not None and epoch.snapshot is not None:
+            epoch.snapshot.deltas_before = self.figures.all_delta_bytes
+            self.snapshots.start(epoch.snapshot)
 
-    def _make_durable(self, number: int, commit: Commit) -> bool:
+    def _make_durable(self, number: int, commit: Commit, snapshot: Upload | None) -> bool:
         """False where it was abandoned, as the epoch before has failed."""
         if self._ahead is None:
             self._committer.commit(commit)
             return True
+        if self.snapshots is not None:
+            self.snapshots.adopt()
         prepared = self._ahead.prepare(commit)
         with self._changed:
             self._prepared = number + 1
@@ -202,15 +248,20 @@ class CommitPipeline:
             self._ahead.abandon(prepared)
             return False
         self._ahead.finish(prepared)
+        if self.snapshots is not None and snapshot is not None:
+            snapshot.taken = self.snapshots.committer.taken_snapshot(prepared)
         return True
 
     def _encode(self, epoch: Epoch) -> list[StateRecord]:
         self.figures.to_encode, self.figures.encoded = len(epoch.deltas), 0
         records: list[StateRecord] = []
         for delta in epoch.deltas:
-            records += encode_placed(delta, self._partitions, self._void_to, groups=self._key_groups)
+            records += self._wire(delta)
             self.figures.encoded += 1
         return records
+
+    def _wire(self, delta: PlacedDelta) -> list[StateRecord]:
+        return encode_placed(delta, self._partitions, self._void_to, groups=self._key_groups)
 
     def _book(self, epoch: Epoch, size: int, elapsed_ms: float) -> None:
         figures = self.figures
@@ -223,4 +274,5 @@ class CommitPipeline:
             figures.full_bytes, figures.delta_bytes = size, 0
         else:
             figures.delta_bytes += size
+            figures.all_delta_bytes += size
         figures.finished.append((time.monotonic(), epoch.oldest_ingested))

@@ -203,7 +203,7 @@ class Runner:
                 figures.full_bytes,
                 figures.delta_bytes,
             ),
-            checkpoint=session.checkpointing.status(now, figures),
+            checkpoint=session.checkpointing.status(now, figures, session.pipeline.uploads),
             state_backend=session.state_status(),
             latency=session.latencies.status(),
             pressure=session.pressure.status(),

@@ -5,30 +5,30 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import polars as pl
 
 from thalweg.errors import ConnectorError
 from thalweg.faults import fault_point
-from thalweg.streams.batch import INGESTED, MIN_TIME
+from thalweg.streams.batch import INGESTED
 from thalweg.streams.connector import Broker, Committer, Source, TopicPartition
 from thalweg.streams.engine.checkpointing import Checkpointing
-from thalweg.streams.engine.commits import CommitPipeline, Epoch
+from thalweg.streams.engine.commits import CommitPipeline
+from thalweg.streams.engine.committing import Committing
 from thalweg.streams.engine.dataflow import Dataflow
 from thalweg.streams.engine.drift import Drift
 from thalweg.streams.engine.exchange.tasks import ScaledDataflow
 from thalweg.streams.engine.exchange.traffic import QUEUED_RECORDS, RECORDS_PER_POLL, ExchangeTraffic
 from thalweg.streams.engine.opening import Opened, joined, open_sources
-from thalweg.streams.engine.prefetch import FEW, Prefetcher
+from thalweg.streams.engine.prefetch import Prefetcher
 from thalweg.streams.engine.pressure import Pressure
 from thalweg.streams.engine.progress import Progress
 from thalweg.streams.engine.recovery import Recovery
-from thalweg.streams.engine.requests import Boundary
 from thalweg.streams.engine.settings import SessionSettings
 from thalweg.streams.engine.starting import make_dataflow, make_outputs, set_watermarks
-from thalweg.streams.engine.state_codec import PlacedDelta, touched_places
 from thalweg.streams.engine.status import Latencies, StateStatus
 from thalweg.streams.operator import Memory
 from thalweg.streams.plan.graph import Plan
@@ -41,13 +41,11 @@ MEASURE_EVERY = 1.0
 """Seconds between two looks at how much state the operators hold."""
 TICK_MS = 50
 """How often operators learn the time while nothing comes."""
-EARLY_PAUSE = 0.25
-"""Commit intervals from one commit that came early to the next, at least."""
 QUEUED_BATCHES = 4
 """How many full batches a source may be read ahead."""
 
 
-class Session:
+class Session(Committing):
     """The sources, operators and commit pipeline of one attempt.
 
     Args:
@@ -87,7 +85,7 @@ class Session:
         self._changed = False
         self._held: set[str] = set()
         self._number = 0
-        self._checkpoints = 0
+        self._fulls: deque[tuple[int, float]] = deque()
         self._told: set[TopicPartition] = set()
         """Source partitions of which other workers were told since the last commit."""
 
@@ -150,7 +148,8 @@ class Session:
         recovery.check(known, self.settings.forget_state, job.name)
         self.dataflow.restore_log(recovery.log)
         self.pipeline = CommitPipeline(
-            self.committer, job.state_partitions, recovery.partitions, self.settings.key_groups, self.wake
+            *(self.committer, job.state_partitions, recovery.partitions, self.settings.key_groups, self.wake),
+            timeout=self.settings.checkpoint.timeout / 1000,
         )
         self._stack.callback(self._stop_pipeline)
         self.checkpointing = Checkpointing(
@@ -267,17 +266,6 @@ class Session:
             self.latencies.add(self.clock() - self._oldest_ingested)
             self._oldest_ingested = None
 
-    def _book_commits(self) -> None:
-        if self.pipeline.figures.checkpoints != self._checkpoints:
-            self._checkpoints = self.pipeline.figures.checkpoints
-            self.checkpointing.ended(time.monotonic())
-        finished, self.pipeline.figures.finished = self.pipeline.figures.finished, []
-        for ended, oldest in finished:
-            if oldest is not None:
-                since = (time.monotonic() - ended) * 1000
-                self.latencies.add(self.clock() - since - oldest)
-        self.settings.requests.confirm(self.pipeline.durable)
-
     def measure_memory(self, now: float) -> None:
         """Looks at how much state the operators hold, about once a second."""
         if now >= self._next_measure:
@@ -307,95 +295,6 @@ class Session:
             for topic, prefetcher in self.prefetchers.items()
         )
         return read and (self.exchange is None or (self.exchange.done and not self.uncommitted))
-
-    # -- committing
-
-    def commit_if_due(self) -> None:
-        """Starts a commit when it is time and something changed, or as much output as may has piled up."""
-        self._watch_timeout()
-        self.pressure.watch()
-        if self.pipeline.busy:
-            return
-        if self.pressure.full or self.commit_in() <= 0 or self.settings.requests.waiting:
-            self._start_commit()
-
-    def commit_in(self) -> float:
-        """Seconds until the next commit may start.
-
-        Output does not wait for the end of the interval where little is left to process: what a batch has put out is
-        complete then. One such early commit makes the next wait, so that a steady trickle of output costs a bounded
-        number of commits.
-        """
-        now, interval = time.monotonic(), self.settings.commit_interval / 1000
-        due = self._last_commit + interval
-        if self.outputs.pending_rows and sum(reader.queued for reader in self._readers) < FEW:
-            pause = max(interval * EARLY_PAUSE, 2 * self.pipeline.figures.last_ms / 1000)
-            due = min(due, self._last_early + pause)
-        return due - now
-
-    def _watch_timeout(self) -> None:
-        since = self.pipeline.busy_since
-        limit = self.settings.checkpoint.timeout
-        if since is not None and (time.monotonic() - since) * 1000 > limit:
-            raise ConnectorError(f"a commit is not durable after {limit} ms (CheckpointConfig.timeout)")
-
-    def _start_commit(self) -> None:
-        now = time.monotonic()
-        if now < self._last_commit + self.settings.commit_interval / 1000:
-            self._last_early = now
-        self._last_commit = now
-        requests = self.settings.requests
-        if not self.progress.positions or not (self.uncommitted or requests.wants_all):
-            state = self.dataflow.placed_snapshot(full=True) if requests.wants_all else ()
-            requests.answer(self._boundary(state), self.pipeline.submitted)
-            requests.confirm(self.pipeline.durable)
-            return
-        if self.exchange is not None:
-            self._told |= self.exchange.flush()
-        largest = self._largest()
-        full = self.checkpointing.due(now, self.pipeline.figures) or requests.wants_all
-        deltas = self.dataflow.placed_snapshot(full=full)
-        if full:
-            self.checkpointing.started(now)
-            deltas = self.recovery.void(deltas, self.exchange.dataflow.tasks if self.exchange is not None else (None,))
-        writes = self.outputs.take()
-        fault_point("engine.captured")
-        partitions = touched_places(deltas, self.settings.job.state_partitions, self.settings.key_groups)
-        epochs = self.progress.epochs(largest, partitions, bool(writes), self._told)
-        self._changed, self._emitted, self._told = False, self._all_emitted(), set()
-        self._number += 1
-        self.pipeline.submit(Epoch(epochs, writes, deltas, full, self._number, self._take_oldest()))
-        self.progress.confirm(epochs)
-        requests.answer(self._boundary(deltas), self.pipeline.submitted)
-
-    def _boundary(self, deltas: Sequence[PlacedDelta]) -> Boundary:
-        partitions, groups = self.settings.job.state_partitions, self.settings.key_groups
-        return Boundary(self.dataflow, dict(self.progress.committed), deltas, partitions, groups)
-
-    @property
-    def uncommitted(self) -> bool:
-        """Whether there is anything to commit: rows taken in or put out. A watermark that time alone has moved is not:
-        it is committed with what it lets go."""
-        if self._changed or self.outputs.pending_rows > 0 or self._all_emitted() != self._emitted:
-            return True
-        return bool(self._told) or (self.exchange is not None and self.exchange.has_news)
-
-    def _all_emitted(self) -> int:
-        return sum(stage.emitted for stage in self.dataflow.stages)
-
-    def _take_oldest(self) -> int | None:
-        oldest, self._oldest_ingested = self._oldest_ingested, None
-        return oldest
-
-    def _largest(self) -> dict[TopicPartition, int]:
-        largest = {
-            (topic, p): value
-            for topic in self.prefetchers
-            for p, value in self.dataflow.source(topic).watermarks.committed().items()
-        }
-        if self.exchange is not None:  # its partitions have no time of their own: readers keep that in their state
-            largest |= {(self.exchange.topic, p): MIN_TIME for p in self.exchange.dataflow.tasks}
-        return largest
 
     # -- ending
 

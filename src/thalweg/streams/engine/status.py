@@ -55,7 +55,7 @@ class CommitStatus:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointStatus:
-    """Checkpoints (full snapshots, each part of a commit) since the start."""
+    """Checkpoints (full snapshots: on Kafka beside the commits, else each part of one) since the start."""
 
     enabled: bool = True
     count: int = 0
@@ -67,6 +67,8 @@ class CheckpointStatus:
     """How long the one at hand has taken so far; None: there is none."""
     progress: float | None = None
     """How much of it is written out, 0 to 1, by operators; at 1 it waits for the broker."""
+    abandoned: int = 0
+    """How many took longer than their timeout, or failed: the one before stands."""
     next_in_ms: float | None = None
     """When the next is due at the latest, if anything changes; None: only when the deltas outgrow the state."""
 

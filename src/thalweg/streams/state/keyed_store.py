@@ -227,11 +227,14 @@ class KeyedStore:
         self._number += 1
         puts = [] if full else [(_KEYS, self._label(gone, gone=True)) for gone in self._gone]
         for name in self.collections:
-            slots = self.index.alive() if full else self._alive(self._changed_rows[name])
-            self._version[name][slots] = self._number
+            changed = self._alive(self._changed_rows[name])
+            self._version[name][changed] = self._number
+            slots = self.index.alive() if full else changed
             rows = self.read_rows(name, slots) if len(slots) else None
             if rows is not None and rows.height:
-                named = rows.join(self.names(slots), on=SLOT).with_columns(pl.lit(self._number).alias(_SNAPSHOT))
+                named = rows.join(self.names(slots), on=SLOT)
+                # Not of this snapshot: a full one may be written beside the deltas, which must not name it.
+                named = named.with_columns(pl.Series(_SNAPSHOT, self._version[name][named[SLOT].to_numpy()]))
                 puts.append((_ROWS + name, self._grouped(named.drop(SLOT))))
         slots = self.index.alive() if full else self._alive(self._changed)
         if len(slots):
