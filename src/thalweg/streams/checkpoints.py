@@ -140,8 +140,8 @@ class CheckpointConfig:
         timeout: a checkpoint beside the commits (on Kafka) that is not durable after this long is abandoned: the one
             before stands, and the job goes on. A commit that is not durable after this long fails the job; so does a
             checkpoint that is part of one.
-        min_pause_between_checkpoints: the least time from the end of one to the start of the next. With a pause there is
-            one at a time.
+        min_pause_between_checkpoints: the least time from the end of one to the start of the next. With a pause there
+            is one at a time.
         max_concurrent_checkpoints: how many may be under way at a time. Where each is part of a commit (the embedded
             log) there is never more than one.
         backend: where working state lives; `StateBackend.memory()` where not given.
