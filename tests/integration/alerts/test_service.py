@@ -5,65 +5,27 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import pytest
-import uvicorn
 
-from tests.unit.alerts.alerting import Kept, rule
-from thalweg.alerts import AlertManager, Person, Rotation, Route, Schedule
-from thalweg.alerts.service import ApiKey, Role, build
-
-
-@dataclass
-class Service:
-    manager: AlertManager
-    url: str
-    secrets: dict[Role, str]
-    team: Kept
-
-    def client(self, role: Role | None = Role.ADMIN) -> httpx.Client:
-        headers = {} if role is None else {"Authorization": f"Bearer {self.secrets[role]}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=20)
+from tests.integration.alerts.service import Service, serving
+from thalweg.alerts.service import Role
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    manager, team = AlertManager("sqlite://"), Kept()
-    manager.add_channel("team", team)
-    manager.add_rule(rule(notification_channels=None, severity="high"))
-    manager.set_route(Route(channels=["team"]))
-    manager.add_schedule(Schedule("primary", [Person("ada", ["team"])], [Rotation(["ada"], "2024-01-01")]))
-    keys, secrets = [], {}
-    for role in Role:
-        key, secrets[role] = ApiKey.new(role.name.lower(), role)
-        keys.append(key)
-    app = build(manager, keys, slack_signing_secret="slack-secret", per_minute=6_000, close=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield Service(manager, f"http://127.0.0.1:{port}", secrets, team)
-    server.should_exit = True
-    thread.join(20)
+    with serving() as found:
+        yield found
 
 
 def fired(service: Service, host: str) -> dict[str, Any]:
-    with service.client(Role.RESPONDER) as client:
-        answer = client.post("/api/v1/events", json={"event": {"host": host, "cpu": 95}, "origin": host})
-        [alert] = answer.json()["alerts"]
-        return alert
+    return service.fired(host)
 
 
 def test_every_endpoint_has_its_role(service: Service):

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from thalweg.alerts.manager import AlertManager
 from thalweg.alerts.service import endpoints, hooks, live
@@ -23,6 +23,7 @@ from thalweg.alerts.service.access import Access, ApiKey, Role
 from thalweg.alerts.service.metrics import metrics
 from thalweg.alerts.service.openapi import document
 from thalweg.alerts.service.requests import BadRequest, SafeHeaders, SizeLimit
+from thalweg.alerts.service.watcher import Watcher
 from thalweg.alerts.store.base import Changes, Entry
 from thalweg.errors import ConfigurationError, ConnectorError, ThalwegError
 
@@ -52,12 +53,16 @@ def build(
     """
     access = Access(keys, per_minute)
     guard = _Guard(manager, access)
-    routes = [Route(path, guard(role, call), methods=[method]) for method, path, role, call in endpoints.TABLE]
+    watcher = Watcher(manager)
+    routes: list[BaseRoute] = [
+        Route(path, guard(role, call), methods=[method]) for method, path, role, call in endpoints.TABLE
+    ]
     routes += [
         Route("/healthz", _health(manager)),
         Route("/openapi.json", lambda request: JSONResponse(document())),
         Route("/metrics", guard(Role.VIEWER, lambda m, r, who: PlainTextResponse(metrics(m)))),
-        Route("/api/v1/stream", live.endpoint(manager, access)),
+        Route("/api/v1/stream", live.stream(watcher, access)),
+        WebSocketRoute("/api/v1/ws", live.socket(watcher, access)),
         Route("/api/v1/audit", guard(Role.ADMIN, _audit)),
     ]
     if slack_signing_secret is not None:
@@ -69,15 +74,18 @@ def build(
         try:
             yield
         finally:
+            await run_in_threadpool(watcher.close)
             if close:
                 await run_in_threadpool(manager.close)
 
-    return Starlette(
+    app = Starlette(
         routes=routes,
         lifespan=lifespan,
         middleware=[Middleware(SafeHeaders), Middleware(SizeLimit, longest=MAX_BODY)],
         exception_handlers={HTTPException: _refused, ThalwegError: _failed},
     )
+    app.state.watcher = watcher
+    return app
 
 
 class _Guard:

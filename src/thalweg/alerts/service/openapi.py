@@ -47,6 +47,13 @@ def document() -> dict[str, Any]:
     paths["/api/v1/stream"] = {
         "get": _plain("streamAlerts", "Alerts as they change, as server-sent events.", "text/event-stream")
     }
+    paths["/api/v1/ws"] = {
+        "get": {
+            **_plain("socketOfAlerts", "The same over a WebSocket.", "application/json"),
+            "responses": {"101": {"description": 'messages {"id": …, "alert": {…}}'}},
+            "parameters": [{"name": "after", "in": "query", "schema": {"type": "integer"}}],
+        }
+    }
     paths["/metrics"] = {"get": _plain("metrics", "Metrics in Prometheus' text format.", "text/plain")}
     paths["/healthz"] = {"get": {**_plain("health", "Whether the service works.", "application/json"), "security": []}}
     return {

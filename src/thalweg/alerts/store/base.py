@@ -191,4 +191,8 @@ class Store(Protocol):
     def last_change(self) -> int:
         """The number of the last change; 0: there was none."""
 
+    def wait(self, since: int, timeout: float) -> bool:
+        """Waits until there is a change after this number, whoever makes it; false: none came in so many seconds.
+        For one thread at a time."""
+
     def close(self) -> None: ...

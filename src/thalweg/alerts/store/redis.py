@@ -68,6 +68,7 @@ class RedisStore:
         self._failure = redis.RedisError
         self._shown = url.rpartition("@")[2] if "@" in url else url
         self._client: Any = redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5)
+        self._heard: Any = None
         self._prefix = "{" + prefix + "}:"
         self._apply = self._client.register_script(APPLY)
         self._claim = self._client.register_script(CLAIM)
@@ -89,6 +90,8 @@ class RedisStore:
 
     def close(self) -> None:
         """Closes the connections."""
+        if self._heard is not None:
+            self._heard.close()
         self._client.close()
 
     # -- writing
@@ -303,6 +306,22 @@ class RedisStore:
     def last_change(self) -> int:
         """See `Store`."""
         return int(self._call(lambda: self._client.get(self._key("changes"))) or 0)
+
+    def wait(self, since: int, timeout: float) -> bool:
+        """See `Store`. Redis says so; it is asked in between, too, as a message can get lost with a connection."""
+        if self._heard is None:
+            heard = self._client.pubsub(ignore_subscribe_messages=True)
+            self._call(lambda: heard.subscribe(self._key("news")))
+            self._heard = heard
+        heard, quiet = self._heard, self.last_change() <= since
+        try:
+            said = self._call(lambda: heard.get_message(timeout=timeout if quiet else 0))
+            while said is not None:  # one look answers all that was said so far
+                said = self._call(lambda: heard.get_message(timeout=0))
+        except ConnectorError:
+            self._heard = None
+            raise
+        return not quiet or self.last_change() > since
 
 
 def _indexed(alert: Alert) -> dict[str, Any]:

@@ -98,6 +98,7 @@ local function changed(id)
 end
 for i = 2, #made do changed(made[i]) end
 for _, id in ipairs(ops.touched) do changed(id) end
+if #made + #ops.touched > 1 then redis.call('PUBLISH', p .. 'news', '') end
 if #ops.put + #ops.drop > 0 then redis.call('INCR', p .. 'version') end
 return made
 """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,8 @@ INSERT INTO version SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM version);
 """
 _NOTIFICATION = "key, alert, channel, kind, state, attempts, due, error, grouped, reference"
 _MANY = 500
+_OTHERS = 0.25
+"""Seconds between two looks for what other processes have changed, while somebody waits for it."""
 
 
 class SqliteStore:
@@ -77,6 +80,7 @@ class SqliteStore:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = threading.RLock()
+        self._news = threading.Condition()
         try:
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -139,6 +143,8 @@ class SqliteStore:
             self._put_notifications(db, changes.notifications)
             self._put_documents(db, changes)
             self._note_changed(db, [*made, *changes.touched()])
+        with self._news:
+            self._news.notify_all()
         return made
 
     def _insert(self, db: sqlite3.Connection, new: New) -> bool:
@@ -355,6 +361,17 @@ class SqliteStore:
     def last_change(self) -> int:
         """See `Store`."""
         return int(self._all("SELECT coalesce(max(number), 0) FROM changed")[0][0])
+
+    def wait(self, since: int, timeout: float) -> bool:
+        """See `Store`. What this process changes it hears at once; of others the file is asked every quarter second."""
+        deadline = time.monotonic() + timeout
+        while True:
+            with self._news:
+                if self.last_change() > since:
+                    return True
+                if (left := deadline - time.monotonic()) <= 0:
+                    return False
+                self._news.wait(min(left, _OTHERS))
 
 
 def _columns(alert: Alert) -> tuple[Any, ...]:
