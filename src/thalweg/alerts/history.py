@@ -182,7 +182,7 @@ class PostgresHistory:
         )
         cursor.executemany(
             _upsert("thalweg_alert_notifications", _NOTE, ("source", "key")),
-            [self._note(note) for id in ids for note in store.notifications(id)],
+            [self._note(note) for note in store.notifications_of(ids)],
         )
 
     def _alert(self, alert: Alert) -> tuple[Any, ...]:

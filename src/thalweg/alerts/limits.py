@@ -92,16 +92,20 @@ class RateLimit:
         """Whether one more message may go now."""
         if self._per_ms is None:
             return True
-        if self._at is not None and now > self._at:
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_ms)
-        self._at = now if self._at is None else max(self._at, now)
+        self._refill(now)
         if self._tokens < 1 - _ROUNDING:
             return False
         self._tokens -= 1
         return True
 
-    def wait(self) -> int:
+    def _refill(self, now: int) -> None:
+        if self._at is not None and now > self._at and self._per_ms is not None:
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_ms)
+        self._at = now if self._at is None else max(self._at, now)
+
+    def wait(self, now: int) -> int:
         """How long until the next one may, ms."""
+        self._refill(now)
         if self._per_ms is None or self._tokens >= 1 - _ROUNDING:
             return 0
         return math.ceil((1 - self._tokens) / self._per_ms - _ROUNDING)

@@ -99,6 +99,11 @@ class Sender:
         """For how long the channel is left alone, ms."""
         return self._breakers[channel].wait(now) if channel in self._breakers else 0
 
+    def pause(self, channel: str, now: int) -> int:
+        """For how long the next message to the channel has to wait, ms: it is left alone, or has had its share."""
+        rate = self._rates.get(channel)
+        return max(self.blocked(channel, now), rate.wait(now) if rate is not None else 0)
+
     def figures(self) -> Figures:
         """What was delivered since the start."""
         now = self._clock()
@@ -130,7 +135,7 @@ class Sender:
             return False
         rate = self._rates.get(task.lane)
         if rate is not None and not rate.take(now):
-            self._put_off(task, now + rate.wait())
+            self._put_off(task, now + rate.wait(now))
             return False
         return self._attempt(owed, channel, wanted)
 

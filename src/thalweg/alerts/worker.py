@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from thalweg.alerts.leases import Leases
 from thalweg.alerts.sending import Sender
-from thalweg.alerts.store.base import Store, Task
+from thalweg.alerts.store.base import Changes, Store, Task
 from thalweg.alerts.timers import Timers
 from thalweg.errors import ConnectorError
 from thalweg.faults import fault_point
@@ -112,14 +112,19 @@ class Worker:
         while tasks := self._leases.take(self._owner, lane, BATCH):
             fault_point("alerts.claimed")
             try:
-                for task in tasks:
+                for number, task in enumerate(tasks):
+                    if lane and self._sender.pause(lane, self._clock()):
+                        self._give_back(tasks[number:])
+                        return sent
                     sent += self._carry_out(task)
                     self._leases.release([task])
             finally:
                 self._leases.release(tasks)
-            if lane and self._sender.blocked(lane, self._clock()):
-                break
         return sent
+
+    def _give_back(self, tasks: list[Task]) -> None:
+        """They are as they were before they were taken, as far as they still are ours."""
+        self._store.apply(Changes(tasks=[task for task in tasks if self._leases.holds(task)]), synced=False)
 
     def _carry_out(self, task: Task) -> bool:
         """Whether a message got through."""
@@ -140,7 +145,7 @@ class Worker:
                 try:
                     if lane == TIMER_LANE:
                         self._each_round()
-                    if ending or not self._sender.blocked(lane, self._clock()):
+                    if ending or not self._sender.pause(lane, self._clock()):
                         self.run_due(lane)
                 except ConnectorError as error:
                     # A store that is locked, full or away for a while must not end delivery for good.
@@ -157,7 +162,7 @@ class Worker:
 
     def _pause(self, lane: str) -> float:
         now = self._clock()
-        if wait := self._sender.blocked(lane, now):
+        if wait := self._sender.pause(lane, now):
             return min(IDLE, wait / 1000)
         try:
             due = self._store.next_due(lane)

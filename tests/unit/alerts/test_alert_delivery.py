@@ -124,7 +124,10 @@ def test_templates_see_values_and_nothing_else():
     manager.replace_rules([rule(text="{{ event.missing.deeper }}", title="{{ ''.__class__.__mro__ }}")])
     [(_, alert)], _ = manager.process_frame(events(("b", 95, 1), first=1))
     assert alert.text == "<missing.deeper?>"
-    assert alert.title == "<__class__?>" or alert.title.startswith("(title of rule 'cpu' can't be shown: Security")
+    assert alert.title == (
+        "(title of rule 'cpu' can't be shown: "
+        "SecurityError: access to attribute '__class__' of 'str' object is unsafe.)"
+    )
 
 
 def test_a_password_is_not_sent_in_the_open():

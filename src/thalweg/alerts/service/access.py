@@ -96,4 +96,5 @@ class Access:
     def wait(self, key: ApiKey | None) -> int:
         """Seconds until the next request may come; 0: now."""
         rate = self._strangers if key is None else self._rates[key.name]
-        return 0 if rate.take(time.monotonic_ns() // 1_000_000) else -(-rate.wait() // 1000)
+        now = time.monotonic_ns() // 1_000_000
+        return 0 if rate.take(now) else -(-rate.wait(now) // 1000)
