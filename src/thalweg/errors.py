@@ -31,6 +31,10 @@ class RestartRequired(ConnectorError):
     """The open epoch is lost (aborted transaction, rebalance): go on from the last commit."""
 
 
+class NotReady(ConnectorError):
+    """What is needed from outside can't be had just now. Nothing is lost: the same call may succeed later."""
+
+
 class SourceClosed(ConnectorError):
     """A source was closed, on purpose, while it was in use."""
 

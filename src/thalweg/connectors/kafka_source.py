@@ -8,10 +8,11 @@ import time
 from collections.abc import Mapping, Sequence
 
 from thalweg.connectors.source_batch import decode_batch
-from thalweg.errors import ConfigurationError, ConnectorError, RestartRequired, SourceClosed
+from thalweg.errors import ConfigurationError, ConnectorError, NotReady, RestartRequired, SourceClosed
+from thalweg.kafka._held import HeldRecords
 from thalweg.kafka.consumer import BEGINNING, RecordConsumer, open_consumer
 from thalweg.kafka.consumer_errors import OffsetOutOfRange
-from thalweg.records import Decoder
+from thalweg.records import Decoder, RawRecords
 from thalweg.streams.connector import JobSettings, SourceBatch, TopicPartition
 
 log = logging.getLogger("thalweg.kafka")
@@ -72,6 +73,7 @@ class KafkaSource:
         self._connect_timeout_ms = int(connect_timeout * 1000)
         self._join_timeout = join_timeout
         self._consumer: RecordConsumer | None = None
+        self._held = HeldRecords()
         self._partitions: frozenset[int] = frozenset()
         self._starts: dict[TopicPartition, int] = {}
         self._started = False
@@ -115,6 +117,7 @@ class KafkaSource:
                 "not read; was the topic made anew with fewer partitions?"
             )
         if self._started:
+            self._held.drop([(self.topic, partition) for partition in positions])
             self.consumer.seek({(self.topic, p): position for p, position in positions.items()})
             return
         named = {(self.topic, p): position for p, position in positions.items()}
@@ -138,22 +141,51 @@ class KafkaSource:
         if not self._started:
             self.seek({})
         self._check_membership()
+        if self._held and not self._held.remaining:
+            batch = self._decode(self._held.take()[0])
+            if batch is not None and not self._held:
+                self.consumer.resume(self.consumer.assignment())
+            return batch
         try:
-            raw = self.consumer.poll(max_rows, timeout_ms)
+            raw = self.consumer.poll(max_rows, self._held_or(timeout_ms))
         except OffsetOutOfRange as error:
             self._go_on_after(error)
             return None
         self._check_membership()
         if raw is None:
             return None
-        return decode_batch(raw, self._decoder, self._clock(), broker_timestamps=self._broker_timestamps)
+        if not self._held:
+            return self._decode(raw)
+        self._hold(raw)
+        return None
+
+    def _held_or(self, timeout_ms: int) -> int:
+        return min(timeout_ms, int(self._held.remaining * 1000) + 1) if self._held else timeout_ms
+
+    def _decode(self, raw: RawRecords) -> SourceBatch | None:
+        """The batch; None where its decoder is not ready: then it waits, and its topic is paused."""
+        try:
+            batch = decode_batch(raw, self._decoder, self._clock(), broker_timestamps=self._broker_timestamps)
+        except NotReady as error:
+            self._held.put_back(raw, {}, error)
+            self.consumer.pause(self.consumer.assignment())
+            return None
+        self._held.came(self.topic)
+        return batch
+
+    def _hold(self, raw: RawRecords) -> None:
+        """One more that was on its way when the topic was paused."""
+        self._held.keep(raw, {})
+        self.consumer.pause(self.consumer.assignment())
 
     def caught_up(self) -> frozenset[int]:
-        return frozenset(partition for _, partition in self.consumer.caught_up())
+        return frozenset(tp[1] for tp in self.consumer.caught_up() - self._held.starts().keys())
 
     def lag(self) -> Mapping[int, int]:
         """See `Source`. A partition of which nothing was heard yet is left out."""
-        positions, ends, at_end = self.consumer.positions(), self.consumer.end_offsets(), self.consumer.caught_up()
+        held = self._held.starts()
+        positions, ends = self.consumer.positions() | held, self.consumer.end_offsets()
+        at_end = self.consumer.caught_up() - held.keys()
         return {
             tp[1]: 0 if tp in at_end else max(0, ends[tp] - position)
             for tp, position in positions.items()
@@ -258,6 +290,7 @@ class KafkaSource:
 
     def _end(self) -> None:
         consumer, self._consumer = self._consumer, None
+        self._held.release()
         if consumer is not None:
             consumer.close()
 

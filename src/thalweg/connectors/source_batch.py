@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from thalweg.errors import NotReady
 from thalweg.formats.dead_records import dead_records
 from thalweg.records import Decoder, Int64s, RawRecords
 from thalweg.streams.batch import INGESTED, OFFSET, PARTITION, TIMESTAMP
@@ -17,9 +18,18 @@ def decode_batch(raw: RawRecords, decoder: Decoder, now: int, *, broker_timestam
     Args:
         now: the job's clock, ms UTC, for `__ingested`.
         broker_timestamps: add the records' time as `__ts`.
+
+    Raises:
+        NotReady: not now; the records are as they were.
     """
     try:
         decoded = decoder.decode(raw)
+    except NotReady:
+        raise
+    except BaseException:
+        raw.release()
+        raise
+    try:
         rows: slice | Int64s = slice(None) if decoded.rows is None else decoded.rows
         origin = [
             pl.Series(PARTITION, raw.partition[rows], dtype=pl.Int32),

@@ -42,6 +42,8 @@ class ErrorClass(StrEnum):
     """The registry has no schema of the number that the record names."""
     INCOMPATIBLE_SCHEMA = "IncompatibleSchema"
     """The record's schema can't be read by the stream's."""
+    SCHEMA_UNAVAILABLE = "SchemaUnavailable"
+    """The registry did not answer for as long as the format was told to wait."""
     INVALID_VALUE = "InvalidValue"
     """A record that its JSON Schema does not accept."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import polars as pl
 
+from thalweg.kafka._held import HeldRecords
 from thalweg.kafka.rows import OFFSET, PARTITION, TOPIC, KafkaRecord, RecordReader
 
 TopicPartition = tuple[str, int]
@@ -15,6 +16,8 @@ class Buffer:
     """The rest of one fetched batch, and the position behind it (records that could not be read included)."""
 
     def __init__(self) -> None:
+        self.held = HeldRecords()
+        """Records behind it that can't be decoded yet."""
         self.clear()
 
     def clear(self) -> None:
@@ -54,10 +57,12 @@ class Buffer:
 
     def drop(self, partitions: Iterable[TopicPartition]) -> None:
         """These are read from elsewhere, or by others: what was fetched of them is void."""
+        partitions = list(partitions)
+        self.held.drop(partitions)
         if self.end is None:
             return
         for tp in partitions:
             self.end.pop(tp, None)
-        gone = pl.DataFrame(list(partitions), schema={TOPIC: pl.String, PARTITION: pl.Int32}, orient="row")
+        gone = pl.DataFrame(partitions, schema={TOPIC: pl.String, PARTITION: pl.Int32}, orient="row")
         self._frame = self._frame.slice(self._at).join(gone, on=[TOPIC, PARTITION], how="anti", maintain_order="left")
         self._at, self._rows = 0, None

@@ -40,6 +40,8 @@ class GroupEvents:
         self.assigning: dict[TopicPartition, int] | None = None
         """While `on_assign` runs: where the user's `seek` wants to begin."""
         self.pausing: set[TopicPartition] = set()
+        self.paused: set[TopicPartition] = set()
+        """What the user has paused: it stays so when records that waited are through."""
         self._consumer = consumer
         self._ledger = ledger
         self._buffer = buffer
@@ -96,5 +98,6 @@ class GroupEvents:
             logger.warning("the last commit before giving partitions back failed, so records come again: %s", error)
 
     def _forget(self, partitions: Partitions) -> None:
+        self.paused -= partitions
         self._buffer.drop(partitions)
         self._ledger.forget(partitions)

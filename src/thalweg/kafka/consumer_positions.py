@@ -38,7 +38,7 @@ class Positions:
     def lag(self, *, ask: bool = False) -> dict[TopicPartition, int]:
         """Records of each partition that were not given yet. Without `ask`, partitions not heard of are left out."""
         ends, positions = self.end_offsets(ask=ask), self.positions()
-        if not self._buffer:  # then what lies before an end that was reached is read, if only markers
+        if not (self._buffer or self._buffer.held):  # then all before an end that was reached is read, if only markers
             reached = self._consumer.reached_ends()
             positions |= reached
             ends = ends if ask else ends | reached
@@ -46,7 +46,7 @@ class Positions:
 
     def read_to(self, partition: TopicPartition, offset: int) -> bool:
         """Whether everything before an offset was given."""
-        if self._buffer:
+        if self._buffer or self._buffer.held:
             return False
         return max(self.positions().get(partition, 0), self._consumer.reached_ends().get(partition, 0)) >= offset
 
@@ -108,10 +108,15 @@ class Positions:
         if self._events.assigning is not None and partitions is not None:
             self._events.pausing.update(partitions)
             return
-        self._consumer.pause(self._some(partitions))
+        wanted = self._some(partitions)
+        self._events.paused.update(wanted)
+        self._consumer.pause(wanted)
 
     def resume(self, partitions: Iterable[TopicPartition] | None = None) -> None:
-        self._consumer.resume(self._some(partitions))
+        wanted = self._some(partitions)
+        self._events.paused.difference_update(wanted)
+        if not self._buffer.held:  # else they go on when what waits is through
+            self._consumer.resume(wanted)
 
     # ---------------------------------------------------------------- for others
 
@@ -129,7 +134,8 @@ class Positions:
     def _started_from(self) -> dict[TopicPartition, int]:
         """Positions of partitions from which nothing was given; where rows wait, those are not counted."""
         waiting = self._buffer.end or {}
-        return {tp: at for tp, at in self._consumer.positions().items() if tp not in waiting}
+        reached = self._consumer.positions() | self._buffer.held.starts()
+        return {tp: at for tp, at in reached.items() if tp not in waiting}
 
     def _check_read(self, positions: Iterable[TopicPartition]) -> None:
         strange = set(positions) - self.assignment()

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from thalweg.durations import Duration, milliseconds
-from thalweg.errors import ConfigurationError, ConnectorError, RestartRequired
+from thalweg.errors import ConfigurationError, ConnectorError, NotReady, RestartRequired
 from thalweg.formats import Format
 from thalweg.kafka._consumer_buffer import Buffer
 from thalweg.kafka._group_events import GroupEvents, RebalanceCallback
@@ -22,6 +22,7 @@ from thalweg.kafka.consumer import BEGINNING, COMMITTED, END, TopicPartition, op
 from thalweg.kafka.consumer_positions import Positions
 from thalweg.kafka.rows import BadRecords, KafkaRecord, RecordReader
 from thalweg.kafka.security import client_settings
+from thalweg.records import RawRecords
 
 if TYPE_CHECKING:
     from thalweg.kafka.security import KafkaSecurity
@@ -258,6 +259,7 @@ class KafkaConsumer(Positions):
         self._worker.close()
         self._events.leaving(self._consumer.assignment())
         self._consumer.close()
+        self._buffer.held.release()
 
     def __enter__(self) -> KafkaConsumer:
         return self
@@ -317,6 +319,15 @@ class KafkaConsumer(Positions):
 
     def _read(self, most: int, timeout: float) -> bool:
         """One poll into the buffer; whether anything came."""
+        held = self._buffer.held
+        if held and not held.remaining:
+            try:
+                return self._decode(*held.take())
+            finally:
+                if not held:
+                    self._consumer.resume(self.assignment() - self._events.paused)
+        if held:
+            timeout = min(timeout, held.remaining)
         # Not longer than until the next automatic commit is due.
         wait = min(timeout, max(0.001, self._next_commit - time.monotonic())) if self._auto_commit else timeout
         try:
@@ -330,13 +341,29 @@ class KafkaConsumer(Positions):
                 return False
             raise
         if raw is None:
-            self._ledger.at_end(self._consumer.reached_ends())
+            if not self._buffer.held:
+                self._ledger.at_end(self._consumer.reached_ends())
             if self._due():
                 self._commit_handled()
             return False
         topic, moved = raw.topic, self._consumer.positions()
         positions = {(topic, p): moved[topic, p] for p in np.flatnonzero(np.bincount(raw.partition)).tolist()}
-        frame, letters = self._reader.read(raw)
+        if self._buffer.held:  # was on its way when its partition was paused
+            self._buffer.held.keep(raw, positions)
+            self._consumer.pause(self.assignment())
+            return False
+        return self._decode(raw, positions)
+
+    def _decode(self, raw: RawRecords, positions: dict[TopicPartition, int]) -> bool:
+        """Records into the buffer; false where their decoder is not ready: they wait, and nothing is fetched."""
+        held = self._buffer.held
+        try:
+            frame, letters = self._reader.read(raw)
+        except NotReady as error:
+            held.put_back(raw, positions, error)
+            self._consumer.pause(self.assignment())
+            return False
+        held.came(raw.topic)
         self._buffer.put(frame, positions)
         if letters is not None:
             if self._on_bad_records is None:

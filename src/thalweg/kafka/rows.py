@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from thalweg.errors import ConfigurationError, ConnectorError
+from thalweg.errors import ConfigurationError, ConnectorError, NotReady
 from thalweg.formats import Format, open_format
 from thalweg.formats.binary import binary_column
 from thalweg.formats.dead_records import dead_records
@@ -83,16 +83,26 @@ class RecordReader:
         self._headers = headers
 
     def read(self, raw: RawRecords) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-        """The readable records as rows and the others as dead letters; releases the records."""
+        """The readable records as rows and the others as dead letters; releases the records.
+
+        Raises:
+            NotReady: not now; the records are as they were.
+        """
+        ready = True
         try:
             if self._decoder is None:
                 frame = pl.DataFrame({VALUE: _series(raw.value_address, raw.value_length)})
                 return frame.with_columns(self._meta(raw, None)), None
-            decoded = self._decoder.decode(raw)
+            try:
+                decoded = self._decoder.decode(raw)
+            except NotReady:
+                ready = False
+                raise
             letters = dead_records(raw, decoded.errors)
             meta = self._meta(raw, decoded.rows)
         finally:
-            raw.release()
+            if ready:
+                raw.release()
         clash = set(META) & set(decoded.frame.columns)
         if clash:
             raise ConfigurationError(f"the records have fields with reserved names: {', '.join(sorted(clash))}")

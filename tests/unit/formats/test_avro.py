@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,19 @@ def test_the_kernels_are_kept_on_disk() -> None:
     for _ in range(2):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+def test_compiling_is_said(tmp_path: Path) -> None:
+    """The log names a kernel before it is compiled, and is silent where the cache on disk has it."""
+    (tmp_path / "adding.py").write_text(
+        "import logging\nlogging.basicConfig(level=logging.INFO)\n"
+        "from thalweg.formats.kernels.compile import entry\n"
+        "@entry('int64(int64)')\ndef add_one(x):\n    return x + 1\n"
+    )
+    command = [sys.executable, "-c", "from adding import add_one; print(add_one(1))"]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stderr for _ in range(2)]
+    assert "compiling add_one, only the first time" in said[0]
+    assert said[1] == ""
 
 
 def test_an_unknown_column_is_refused() -> None:

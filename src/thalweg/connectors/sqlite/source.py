@@ -12,8 +12,9 @@ import polars as pl
 
 from thalweg.connectors.sqlite.codec import Chunk, to_raw
 from thalweg.connectors.sqlite.topics import Topic, Topics
-from thalweg.errors import ConfigurationError, ConnectorError
+from thalweg.errors import ConfigurationError, ConnectorError, NotReady
 from thalweg.formats.dead_records import dead_records
+from thalweg.formats.patience import Patience
 from thalweg.records import Decoder, RawRecords
 from thalweg.streams.batch import INGESTED, OFFSET, PARTITION, TIMESTAMP
 from thalweg.streams.connector import JobSettings, SourceBatch
@@ -56,6 +57,9 @@ class SqliteSource:
         self._positions: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._pending: dict[int, Chunk] = {}
+        self._held: list[Chunk] = []
+        """Records whose decoder is not ready; nothing is read before they are through."""
+        self._patience = Patience(topic)
         self._woken = threading.Event()
         self._watching = False
         self._turn = 0
@@ -68,6 +72,7 @@ class SqliteSource:
         self._positions = {p: (end if self._job.start == "latest" else start) for p, (start, end) in ends.items()}
         self._ends = {p: end for p, (_, end) in ends.items()}
         self._pending.clear()
+        self._held = []
         return sorted(ends)
 
     def seek(self, positions: Mapping[int, int]) -> None:
@@ -83,6 +88,7 @@ class SqliteSource:
                     f"job's last commit is at {position}; was the log replaced?"
                 )
             self._positions[partition] = position
+            self._held = []
             self._pending.pop(partition, None)
 
     def poll(self, max_rows: int, timeout_ms: int) -> SourceBatch | None:
@@ -90,7 +96,11 @@ class SqliteSource:
         signal = self._topics.database.signal
         while not self._woken.is_set():
             seen = signal.version  # before the look, so that nothing that comes meanwhile is slept through
-            if chunks := self._take(max_rows):
+            if self._held:
+                if self._patience.remaining <= max(0.0, deadline - time.monotonic()):
+                    self._woken.wait(self._patience.remaining)
+                    return self._decode(self._held)
+            elif chunks := self._take(max_rows):
                 return self._decode(chunks)
             if not signal.wait(seen, max(0.0, deadline - time.monotonic())):
                 return None
@@ -145,10 +155,18 @@ class SqliteSource:
         log.warning("%s; going on with the oldest there is", gone)
         return log_start
 
-    def _decode(self, chunks: list[Chunk]) -> SourceBatch:
+    def _decode(self, chunks: list[Chunk]) -> SourceBatch | None:
         raw = to_raw(self.topic, chunks)
         now = self._clock()
-        decoded = self._decoder.decode(raw)
+        try:
+            decoded = self._decoder.decode(raw)
+        except NotReady as error:
+            self._held = chunks
+            self._patience.lacks(error)
+            raw.release()
+            return None
+        self._held = []
+        self._patience.came()
         rows: slice | np.ndarray[tuple[int], np.dtype[np.int64]] = slice(None) if decoded.rows is None else decoded.rows
         origin = [
             pl.Series(PARTITION, raw.partition[rows], dtype=pl.Int32),
@@ -163,6 +181,8 @@ class SqliteSource:
         return batch
 
     def caught_up(self) -> frozenset[int]:
+        if self._held:
+            return frozenset()
         ends, positions = self._ends, self._positions
         return frozenset(p for p, position in positions.items() if position >= ends[p])
 

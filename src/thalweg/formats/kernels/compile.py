@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 from numba import njit
+
+logger = logging.getLogger("thalweg.formats")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,6 +31,8 @@ def entry(signature: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         dispatcher: Any = njit(nogil=True, cache=True, error_model="numpy")(function)
         _stamp(dispatcher)
+        if _is_cold(dispatcher):
+            logger.info("compiling %s, only the first time: some seconds", function.__qualname__)
         dispatcher.compile(signature)
         dispatcher.disable_compile()
         return cast("Callable[P, R]", dispatcher)
@@ -38,6 +43,13 @@ def entry(signature: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 def cache_hits(dispatcher: Any) -> int:
     """How many signatures of an `entry` came from the cache on disk."""
     return sum(dispatcher.stats.cache_hits.values())
+
+
+def _is_cold(dispatcher: Any) -> bool:
+    """Whether the cache on disk has nothing of a kernel; where Numba's inside has changed, it is taken for warm."""
+    file: Any = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    load = getattr(file, "_load_index", None)
+    return load is not None and not load()
 
 
 def _stamp(dispatcher: Any) -> None:

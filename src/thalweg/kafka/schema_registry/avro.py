@@ -11,12 +11,11 @@ import polars as pl
 
 from thalweg.formats.avro.decoder import AvroReader, Cast, Writer
 from thalweg.formats.avro.encoder import AvroEncoder
-from thalweg.formats.avro.schema import AvroSchemaError, AvroType, Record
+from thalweg.formats.avro.schema import AvroType, Record
 from thalweg.formats.avro.types import avro_of, columns_of
-from thalweg.formats.errors import ErrorClass
 from thalweg.kafka.schema_registry.base import RegistryFormat
-from thalweg.kafka.schema_registry.errors import RegistryUnavailableError, SchemaRegistryError, UnknownSchemaError
 from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of
+from thalweg.kafka.schema_registry.resolving import Resolver
 from thalweg.kafka.schema_registry.schema import Schema, SchemaType
 from thalweg.records import Decoded, Decoder, EncodedRecords, Encoder, RawRecords
 
@@ -89,32 +88,18 @@ class _TopicReader:
         self._format = format
         self._columns = columns
         self._reader: AvroReader | None = None
-        self._writers: dict[int, Writer | Refusal] = {}
+        self._writer = Resolver(format, self._resolve)
 
     def decode(self, raw: RawRecords) -> Decoded:
         return decode_by_id(raw, self._part, None if self._reader is None else self._reader.schema)
 
     def _part(self, schema_id: int, raw: RawRecords) -> Decoded | Refusal:
-        writer = self._writers.get(schema_id)
-        if writer is None:
-            writer = self._resolve(schema_id)
-            if not (isinstance(writer, Refusal) and writer.error_class is ErrorClass.UNKNOWN_SCHEMA):
-                self._writers[schema_id] = writer  # an unknown one may be registered later
-        if isinstance(writer, Refusal):
-            return writer
-        return self._opened(None).decode(raw, writer, header=HEADER)
+        writer = self._writer(schema_id)
+        return writer if isinstance(writer, Refusal) else self._opened(None).decode(raw, writer, header=HEADER)
 
-    def _resolve(self, schema_id: int) -> Writer | Refusal:
-        client = self._format.client
-        try:
-            node = client.avro(client.schema(schema_id))
-            return self._opened(node).writer(node)
-        except RegistryUnavailableError:
-            raise
-        except UnknownSchemaError as error:
-            return Refusal(ErrorClass.UNKNOWN_SCHEMA, f"schema id {schema_id}: {error}")
-        except (SchemaRegistryError, AvroSchemaError) as error:
-            return Refusal(ErrorClass.INCOMPATIBLE_SCHEMA, f"schema id {schema_id}: {error}")
+    def _resolve(self, schema: Schema) -> Writer:
+        node = self._format.client.avro(schema)
+        return self._opened(node).writer(node)
 
     def _opened(self, first: AvroType | None) -> AvroReader:
         """The reader: of the given schema, the subject's latest, or (where there is none) the first record's."""

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import polars as pl
 
+from thalweg.durations import Duration
 from thalweg.errors import ConfigurationError
 from thalweg.kafka.schema_registry.client import SchemaRegistryClient
 from thalweg.kafka.schema_registry.errors import UnknownSchemaError
@@ -33,6 +34,8 @@ class RegistryFormat:
         use_latest: write by the subject's latest version instead.
         references: other subjects' schemas that `schema` uses.
         is_key: of record keys.
+        wait: while the registry does not answer for a schema that was not read before, the topic waits, and goes on by
+            itself. After this long its records are dead letters (`SchemaUnavailable`) instead; None: never.
     """
 
     registry: SchemaRegistryClient | None = None
@@ -44,6 +47,7 @@ class RegistryFormat:
     references: tuple[Reference, ...] = ()
     is_key: bool = False
     topic: str | None = None
+    wait: Duration | None = None
 
     name = ""
     type = SchemaType.AVRO

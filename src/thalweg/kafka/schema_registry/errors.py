@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from thalweg.errors import ConnectorError
+from thalweg.errors import ConnectorError, NotReady
 
 
 class SchemaRegistryError(ConnectorError):
@@ -28,5 +28,5 @@ class IncompatibleSchemaError(SchemaRegistryError):
         self.reasons = tuple(reasons)
 
 
-class RegistryUnavailableError(SchemaRegistryError):
+class RegistryUnavailableError(SchemaRegistryError, NotReady):
     """The registry does not answer. What was asked for before goes on working from the cache."""

@@ -15,9 +15,10 @@ from thalweg.formats.errors import ErrorClass
 from thalweg.formats.json.decoder import JsonDecoder
 from thalweg.formats.json.encoder import JsonEncoder
 from thalweg.kafka.schema_registry.base import RegistryFormat
-from thalweg.kafka.schema_registry.errors import RegistryUnavailableError, SchemaRegistryError, UnknownSchemaError
+from thalweg.kafka.schema_registry.errors import SchemaRegistryError
 from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of, part, with_header
 from thalweg.kafka.schema_registry.json_types import columns_of, json_schema_of
+from thalweg.kafka.schema_registry.resolving import Resolver
 from thalweg.kafka.schema_registry.schema import Schema, SchemaType
 from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, RawRecords
 
@@ -90,7 +91,7 @@ class RegistryJsonDecoder:
         self._schema = schema
         self._columns = None if columns is None else frozenset(columns)
         self._decoders: dict[str, JsonDecoder] = {}
-        self._known: dict[int, Problem | Refusal | None] = {}
+        self._check = Resolver(format, self._resolve)
 
     def decode(self, raw: RawRecords) -> Decoded:
         """Reads every record; what can't be read is in `errors`, by row.
@@ -105,7 +106,7 @@ class RegistryJsonDecoder:
             if isinstance(check, Refusal):
                 return check
             rows = np.arange(len(some))
-            invalid = {} if check is None else _invalid(some, check)
+            invalid = {} if check is _anything else _invalid(some, check)
             keep = np.array([row not in invalid for row in rows], bool) if invalid else np.ones(len(rows), bool)
             decoded = decoder.decode(part(some, rows[keep], HEADER))
             return _renumbered(decoded, rows[keep], invalid) if invalid else decoded
@@ -123,27 +124,14 @@ class RegistryJsonDecoder:
             self._decoders[topic] = JsonDecoder(schema, columns)
         return self._decoders[topic]
 
-    def _check(self, schema_id: int) -> Problem | Refusal | None:
-        if schema_id not in self._known:
-            found = self._resolve(schema_id)
-            if isinstance(found, Refusal) and found.error_class is ErrorClass.UNKNOWN_SCHEMA:
-                return found  # it may be registered later
-            self._known[schema_id] = found
-        return self._known[schema_id]
+    def _resolve(self, schema: Schema) -> Problem:
+        if schema.type is not SchemaType.JSON:
+            raise SchemaRegistryError(f"the schema is {schema.type}, not JSON Schema")
+        return self._format.validator(schema) if self._format.validate else _anything
 
-    def _resolve(self, schema_id: int) -> Problem | Refusal | None:
-        try:
-            schema = self._format.client.schema(schema_id)
-            if schema.type is not SchemaType.JSON:
-                text = f"schema id {schema_id} is {schema.type}, not JSON Schema"
-                return Refusal(ErrorClass.INCOMPATIBLE_SCHEMA, text)
-            return self._format.validator(schema) if self._format.validate else None
-        except RegistryUnavailableError:
-            raise
-        except UnknownSchemaError as error:
-            return Refusal(ErrorClass.UNKNOWN_SCHEMA, f"schema id {schema_id}: {error}")
-        except SchemaRegistryError as error:
-            return Refusal(ErrorClass.INCOMPATIBLE_SCHEMA, f"schema id {schema_id}: {error}")
+
+def _anything(value: Any) -> str | None:
+    return None
 
 
 def _invalid(raw: RawRecords, check: Problem) -> dict[int, str]:

@@ -13,7 +13,7 @@ from thalweg.errors import ConfigurationError
 from thalweg.formats.avro.decoder import Cast
 from thalweg.formats.errors import ErrorClass
 from thalweg.kafka.schema_registry.base import RegistryFormat
-from thalweg.kafka.schema_registry.errors import RegistryUnavailableError, SchemaRegistryError, UnknownSchemaError
+from thalweg.kafka.schema_registry.errors import SchemaRegistryError
 from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of
 from thalweg.kafka.schema_registry.protobuf_types import (
     Messages,
@@ -25,6 +25,7 @@ from thalweg.kafka.schema_registry.protobuf_types import (
     set_row,
     write_index,
 )
+from thalweg.kafka.schema_registry.resolving import Resolver
 from thalweg.kafka.schema_registry.schema import Schema, SchemaType
 from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, RawRecords
 
@@ -110,30 +111,14 @@ class _Reader:
         self._format = format
         self._columns = columns
         self._type: Any = None
-        self._writers: dict[int, Messages | Refusal] = {}
+        self._writer = Resolver(format, format.compiled)
 
     def decode(self, raw: RawRecords) -> Decoded:
         return decode_by_id(raw, self._part)
 
     def _part(self, schema_id: int, raw: RawRecords) -> Decoded | Refusal:
-        writer = self._writers.get(schema_id)
-        if writer is None:
-            writer = self._resolve(schema_id)
-            if not (isinstance(writer, Refusal) and writer.error_class is ErrorClass.UNKNOWN_SCHEMA):
-                self._writers[schema_id] = writer
-        if isinstance(writer, Refusal):
-            return writer
-        return self._read(raw, writer)
-
-    def _resolve(self, schema_id: int) -> Messages | Refusal:
-        try:
-            return self._format.compiled(self._format.client.schema(schema_id))
-        except RegistryUnavailableError:
-            raise
-        except UnknownSchemaError as error:
-            return Refusal(ErrorClass.UNKNOWN_SCHEMA, f"schema id {schema_id}: {error}")
-        except SchemaRegistryError as error:
-            return Refusal(ErrorClass.INCOMPATIBLE_SCHEMA, f"schema id {schema_id}: {error}")
+        writer = self._writer(schema_id)
+        return writer if isinstance(writer, Refusal) else self._read(raw, writer)
 
     def _reader(self, writer: Messages) -> Any:
         if self._type is None:

@@ -144,7 +144,7 @@ class Transport:
                 method, url.rstrip("/") + path, json=body, params=dict(query or {}), headers=headers
             )
         except httpx.TransportError as error:
-            logger.warning("schema registry %s: %s", url, error)
+            logger.info("schema registry %s: %s", url, error)
             return None, f"{type(error).__name__}: {error}"
         if answer.status_code in _TRY_AGAIN and not _is_final(answer):
             return None, f"HTTP {answer.status_code}"
