@@ -1,15 +1,38 @@
-"""The automaton of a pattern as a picture: Mermaid, which GitHub, GitLab and many editors draw."""
+"""The automaton of a pattern as a picture: Mermaid, which GitHub, GitLab and many editors draw, or SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
+from thalweg.cep.drawing.graph import Graph, Link, Node
+from thalweg.cep.drawing.svg import link_of, svg
 from thalweg.cep.general.automaton import build
 from thalweg.cep.general.states import Edge, State
 from thalweg.cep.pattern import Pattern
+from thalweg.errors import ConfigurationError
 
+Format = Literal["mermaid", "svg"]
+_STYLES = {"take": "solid", "ignore": "dotted", "proceed": "thick"}
 _ARROWS = {"take": "-->", "ignore": "-.->", "proceed": "==>"}
+
+
+def diagram(pattern: Pattern, format: Format) -> str:
+    """The automaton in one of the formats.
+
+    Raises:
+        ConfigurationError: there is no such format.
+    """
+    if format == "svg":
+        return svg(graph_of(pattern))
+    check_format(format)
+    return mermaid(pattern)
+
+
+def check_format(format: str) -> None:
+    """Refuses what is no format of diagrams."""
+    if format not in ("mermaid", "svg"):
+        raise ConfigurationError(f"diagram(format={format!r}): there are 'mermaid' and 'svg'")
 
 
 def mermaid(pattern: Pattern) -> str:
@@ -34,6 +57,20 @@ def mermaid(pattern: Pattern) -> str:
             f"    {_node(state)} {_edge(edge)} {_node(edge.target)}" for edge in state.edges if state.kind != "stop"
         ]
     return "\n".join(lines)
+
+
+def graph_of(pattern: Pattern) -> Graph:
+    """The same states and edges, to be drawn."""
+    start = build(pattern, _any_bit).start
+    shapes = {"final": "final", "stop": "stop", "pending": "wait"}
+    nodes, links = [Node("start", "", "start")], [Link("start", f"s{start.number}")]
+    for state in _reached(start):
+        label = {"stop": f"no: {state.name}", "pending": f"no {state.name}, until the time is up"}
+        nodes.append(Node(f"s{state.number}", label.get(state.kind, state.name), shapes.get(state.kind, "state")))
+        for edge in state.edges if state.kind != "stop" else ():
+            text = "" if str(edge.test) == "any" else str(edge.test)
+            links.append(link_of(f"s{state.number}", f"s{edge.target.number}", text, _STYLES[edge.action]))
+    return Graph(pattern.describe(), nodes, links)
 
 
 def _any_bit(condition: Any) -> int:

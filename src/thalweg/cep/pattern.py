@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from thalweg.errors import ConfigurationError
 
@@ -298,11 +298,14 @@ class Pattern:
 
         return pattern_text(self)
 
-    def diagram(self) -> str:
-        """The automaton as a Mermaid flowchart; see `thalweg.cep.diagram.mermaid`."""
-        from thalweg.cep.diagram import mermaid
+    def diagram(self, format: Literal["mermaid", "svg"] = "mermaid") -> str:
+        """The automaton as a Mermaid flowchart, or as an SVG picture.
 
-        return mermaid(self)
+        A solid arrow takes the event, a dotted one passes it over, a thick one offers it to another state.
+        """
+        from thalweg.cep.diagram import diagram
+
+        return diagram(self, format)
 
     def explain(self, match: Any) -> str:
         """Which event of a match met which condition; `match` is a row of the pattern's stream."""

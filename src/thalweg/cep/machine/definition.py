@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from thalweg.cep.actions import Action, Retry
 from thalweg.cep.machine.checks import check
@@ -163,11 +163,11 @@ class StateMachine:
             return "error"
         return "final" if self.is_final(name) else "active"
 
-    def diagram(self) -> str:
-        """The machine as a Mermaid state diagram."""
-        from thalweg.cep.machine.diagram import mermaid
+    def diagram(self, format: Literal["mermaid", "svg"] = "mermaid") -> str:
+        """The machine as a Mermaid state diagram, or as an SVG picture (timeouts are dotted)."""
+        from thalweg.cep.machine.diagram import diagram
 
-        return mermaid(self)
+        return diagram(self, format)
 
     def replay(self, events: Events, *, timestamp: str = "ts", until: int | None = None) -> Replay:
         """What recorded events would have done: a dry run, which calls no actions (see `Replay`)."""

@@ -1,12 +1,44 @@
-"""A state machine as a Mermaid state diagram."""
+"""A state machine as a Mermaid state diagram, or as an SVG picture."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
+from thalweg.cep.diagram import Format, check_format
+from thalweg.cep.drawing.graph import Graph, Link, Node
+from thalweg.cep.drawing.svg import link_of, svg
+
 if TYPE_CHECKING:
     from thalweg.cep.machine.definition import StateMachine, Transition
+
+
+def diagram(machine: StateMachine, format: Format) -> str:
+    """The machine in one of the formats.
+
+    Raises:
+        ConfigurationError: there is no such format.
+    """
+    if format == "svg":
+        return svg(graph_of(machine))
+    check_format(format)
+    return mermaid(machine)
+
+
+def graph_of(machine: StateMachine) -> Graph:
+    """States, transitions with triggers and guards, and timeouts (dotted), to be drawn."""
+    nodes, links = [Node("[*]", "", "start")], [Link("[*]", machine.initial)]
+    for name, state in machine.states.items():
+        shape = "failure" if state.error else "final" if machine.is_final(name) else "state"
+        nodes.append(Node(name, name, shape))
+        if state.on_timeout is not None:
+            links.append(link_of(name, state.on_timeout, f"after {state.timeout}", "dotted"))
+    for transition in machine.transitions:
+        for source in machine.sources_of(transition):
+            back = transition.target not in machine.states
+            label = _label(transition) + (" (back to the state before)" if back else "")
+            links.append(link_of(source, source if back else transition.target, label, "solid"))
+    return Graph(f"state machine {machine.id}", nodes, links)
 
 
 def mermaid(machine: StateMachine) -> str:

@@ -21,8 +21,8 @@ from thalweg.cep.pattern import Pattern
 from thalweg.cep.sequence.conditions import MASK, Booleans, Conditions, Masks, any_bit, with_masks
 from thalweg.cep.sequence.engine import NO_LIMITS, Limits, PatternEngine, Results
 from thalweg.cep.sequence.matches import match_schema
-from thalweg.cep.sequence.waiting import WaitingEvents
 from thalweg.cep.sequence.warm_up import warm_up
+from thalweg.cep.waiting import WaitingEvents, still_waiting
 from thalweg.records import Int64s
 from thalweg.streams.batch import (
     DEAD,
@@ -245,8 +245,7 @@ class Detect(Operator):
 
     def _still_waiting(self, rows: pl.DataFrame, clock: pl.DataFrame) -> pl.DataFrame:
         """Those of the saved rows that were not let go; their conditions are asked anew."""
-        rows = rows.join(clock, on=KEY_GROUP, how="left", maintain_order="left")
-        rows = rows.filter(pl.col(TIMESTAMP) >= pl.col("released")).drop(KEY_GROUP, "released", "batches")
+        rows = still_waiting(rows, clock)
         return with_masks(rows, self.conditions.masks(rows)[0])
 
     def match_schema(self, events: pl.Schema) -> pl.Schema:

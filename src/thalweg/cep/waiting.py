@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import polars as pl
 
-from thalweg.streams.batch import OFFSET, PARTITION, SOURCE, TIMESTAMP
+from thalweg.streams.batch import KEY_GROUP, OFFSET, PARTITION, SOURCE, TIMESTAMP
 
 
 class WaitingEvents:
@@ -34,6 +34,10 @@ class WaitingEvents:
     def bytes(self) -> int:
         """Their size, about."""
         return sum(int(frame.estimated_size()) for frame in self._frames.values())
+
+    def schemas(self) -> list[pl.Schema]:
+        """The columns of each frame."""
+        return [frame.schema for frame in self._frames.values()]
 
     def add(self, rows: pl.DataFrame) -> None:
         """Takes a batch."""
@@ -63,11 +67,7 @@ class WaitingEvents:
             self._keep(number, rest)
             if number in self._new:
                 self._new[number] = rest
-        if not ready:
-            return None
-        rows = ready[0] if len(ready) == 1 else pl.concat(ready, how="diagonal_relaxed")
-        order = [name for name in (TIMESTAMP, SOURCE, PARTITION, OFFSET) if name in rows.columns]
-        return rows.sort(order, maintain_order=True)
+        return in_order(ready)
 
     def _forget(self, number: int) -> None:
         del self._frames[number], self._spans[number]
@@ -99,3 +99,18 @@ class WaitingEvents:
         else:
             self._durable.discard(number)
             self._drops.append(number)
+
+
+def still_waiting(rows: pl.DataFrame, clock: pl.DataFrame) -> pl.DataFrame:
+    """Those of the saved rows that were not let go, by the time (`released`) of each one's key group."""
+    rows = rows.join(clock, on=KEY_GROUP, how="left", maintain_order="left")
+    return rows.filter(pl.col(TIMESTAMP) >= pl.col("released")).drop(KEY_GROUP, "released", "batches")
+
+
+def in_order(frames: Sequence[pl.DataFrame]) -> pl.DataFrame | None:
+    """The rows of some frames together, in order; None where there are none."""
+    if not frames:
+        return None
+    rows = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
+    order = [name for name in (TIMESTAMP, SOURCE, PARTITION, OFFSET) if name in rows.columns]
+    return rows.sort(order, maintain_order=True)
