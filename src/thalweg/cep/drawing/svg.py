@@ -81,9 +81,9 @@ def _path(path: str, style: str) -> str:
 def _forward(route: Route) -> tuple[str, Point]:
     first, *bends, last = route.boxes
     points = [(first.x + first.width / 2, first.y), *((b.x, b.y) for b in bends), (last.x - last.width / 2 - 1, last.y)]
-    # Behind the middle, where links that leave one node have parted.
+    # A little behind the middle, where links that leave one node have parted.
     (x, y), (to_x, to_y) = points[:2]
-    return _curve(points), (x + 0.66 * (to_x - x), y + 0.78 * (to_y - y))
+    return _curve(points), (x + 0.56 * (to_x - x), y + 0.62 * (to_y - y))
 
 
 def _back(route: Route) -> tuple[str, Point]:
