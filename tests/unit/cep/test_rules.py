@@ -16,6 +16,7 @@ from thalweg import App, col
 from thalweg.cep import Rule, RuleEngine
 from thalweg.cep.actions import Retry
 from thalweg.cep.rules import DecisionTable
+from thalweg.cep.rules.costs import CostSampler
 from thalweg.errors import ConfigurationError, PlanError
 from thalweg.streams.testing import TestDriver
 
@@ -352,3 +353,44 @@ def test_a_decision_table_with_a_cell_that_can_not_be_read_is_refused(tmp_path: 
         DecisionTable(tmp_path / "missing.json")
     with pytest.raises(ConfigurationError, match="as many cells"):
         DecisionTable.of({"amount": ["1", "2"]}, {"risk": ["1"]})
+
+
+def test_what_conditions_cost_is_known_while_they_run_and_measuring_stays_cheap():
+    frame = pl.DataFrame({"n": range(50_000)})
+    calls = 0
+
+    def per_row(event: Any) -> bool:
+        nonlocal calls
+        calls += 1
+        return {0: True}.get(event.n, False)
+
+    rules = RuleEngine([Rule(id=f"r{n}", condition=f"n % {n + 2} == 0") for n in range(20)])
+    rules.evaluate(frame)
+    batches = 1
+    while any(stats.condition_ns is None for stats in rules.stats()):
+        rules.evaluate(frame)
+        batches += 1
+        assert batches < 20_000
+    assert batches > 1  # not all in the first batch: that would be as much work again
+    assert all(stats.condition_ns is not None and stats.condition_ns > 0 for stats in rules.stats())
+    rules.add_rule(Rule(id="python", condition=per_row))
+    rules.evaluate(frame[:100])
+    (python,) = [stats for stats in rules.stats() if stats.rule == "python"]
+    assert calls == 100
+    assert python.condition_ns is not None
+
+
+def test_measuring_costs_takes_its_share_and_no_more():
+    class Clocked:
+        """Twenty rules that take 1 ms each by themselves."""
+
+        rules = [None] * 20
+
+        def time_of(self, number: int, frame: pl.DataFrame) -> int:
+            return 1_000_000
+
+    sampler, frame = CostSampler(), pl.DataFrame({"n": [1, 2]})
+    measured = [found for _ in range(10_000) for found in sampler.after(Clocked(), frame, 10_000_000)]  # type: ignore[arg-type]
+    assert 0.9 * 1_000 <= len(measured) <= 1.1 * 1_000  # 100 s of batches, a hundredth of that, 1 ms each
+    assert {number for number, _ in measured} == set(range(20))
+    assert measured[0][1] == 500_000

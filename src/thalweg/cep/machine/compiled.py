@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from thalweg.cep.conditions import Condition
 from thalweg.errors import ConfigurationError, PlanError
 from thalweg.expressions import CompiledFunction
 from thalweg.records import Int64s, UInt64s
@@ -99,7 +100,11 @@ class CompiledMachine:
     def _place(self, condition: Any, transition: Transition) -> None:
         known = self._conditions.get(id(condition))
         if known is None:
-            compiled = compile_for(condition, "predicate", self._schema, f"state machine {self.machine.id!r}")
+            where = f"state machine {self.machine.id!r}"
+            if isinstance(condition, Condition):
+                compiled = condition.compile(self._schema)
+            else:
+                compiled = compile_for(condition, "predicate", self._schema, where)
             known = self._conditions[id(condition)] = _Condition(compiled, len(self._conditions), [])
         known.asked_by.append(transition)
 

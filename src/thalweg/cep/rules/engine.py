@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from thalweg.cep.actions import Action, ActionFailure, ActionRunner, Call, Retry
+from thalweg.cep.rules.costs import CostSampler
 from thalweg.cep.rules.evaluation import Evaluation
 from thalweg.cep.rules.files import Watched, read_rules
 from thalweg.cep.rules.rule import Rule, takes_rule
@@ -24,6 +25,8 @@ from thalweg.errors import ConfigurationError
 from thalweg.expressions import iter_rows
 from thalweg.streams.plan.functions import close_names
 
+_WEIGHT = 0.2
+"""Of the newest measurement in the running mean of a condition's cost."""
 Events = Mapping[str, Any] | Iterable[Mapping[str, Any]] | pl.DataFrame
 
 
@@ -60,6 +63,7 @@ class RuleEngine:
         self._stats: dict[str, RuleStats] = {}
         self._watched: Watched | None = None
         self._set = RuleSet((), 0)
+        self._costs = CostSampler()
         self._schemas: list[pl.Schema] = []
         for rule in rules:
             self.add_rule(rule)
@@ -189,10 +193,23 @@ class RuleEngine:
         """`evaluate` over a frame, whose rows are keyed by `keys`."""
         self.refresh()
         rules = self._set
+        started = time.perf_counter_ns()
         hits = rules.hits(frame)
+        self._price(rules, frame, hits, time.perf_counter_ns() - started)
         failures = self._act(rules, hits, frame, keys)
         self._count(rules, hits, frame.height, failures)
         return Evaluation(frame, rules.rules, hits.rows, hits.numbers, hits.errors, failures)
+
+    def _price(self, rules: RuleSet, frame: pl.DataFrame, hits: Hits, took: int) -> None:
+        """Notes what conditions cost, per event."""
+        costs = dict(self._costs.after(rules, frame, took))
+        costs |= {number: spent / max(frame.height, 1) for number, spent in hits.spent.items()}
+        with self._lock:
+            for number, cost in costs.items():
+                stats = self._stats.get(rules.rules[number].id)
+                if stats is not None:
+                    known = stats.condition_ns
+                    stats.condition_ns = cost if known is None else known + _WEIGHT * (cost - known)
 
     def _act(self, rules: RuleSet, hits: Hits, frame: pl.DataFrame, keys: Sequence[str]) -> list[ActionFailure]:
         acting = np.array([bool(rule.actions) for rule in rules.rules], np.bool_)

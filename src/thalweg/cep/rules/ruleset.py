@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -40,6 +41,8 @@ class Hits:
     matched: Int64s
     """Per rule: on how many rows its condition held."""
     errors: list[RuleError]
+    spent: dict[int, int]
+    """By number of the rule, how long a condition that is called per row took, ns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +103,12 @@ class RuleSet:
     def hits(self, frame: pl.DataFrame) -> Hits:
         """Which rules fire on which rows of a frame."""
         errors: list[RuleError] = []
+        spent: dict[int, int] = {}
         stopped = np.zeros(frame.height, np.bool_)
         done: dict[str, Booleans] = {}
         matched = np.zeros(len(self.rules), np.int64)
         fired: list[tuple[int, Int64s]] = []
-        for number, mask in self._masks(frame, errors):
+        for number, mask in self._masks(frame, errors, spent):
             rule = self.rules[number]
             if self._exclusive:
                 matched[number] = int(mask.sum())
@@ -114,7 +118,16 @@ class RuleSet:
                 fired.append((number, places))
             if not self._exclusive:
                 matched[number] = len(places)
-        return Hits(*_by_row(fired, frame.height), matched, errors)
+        return Hits(*_by_row(fired, frame.height), matched, errors, spent)
+
+    def time_of(self, number: int, frame: pl.DataFrame) -> int | None:
+        """How long one expression takes by itself, ns; None: it is none, or can't be asked about these events."""
+        function = self.compiled(frame).functions[number]
+        if function is None or not isinstance(function.exprs, pl.Expr):
+            return None
+        started = time.perf_counter_ns()
+        frame.lazy().select(function.exprs.alias("condition")).collect()
+        return time.perf_counter_ns() - started
 
     @staticmethod
     def _allowed(rule: Rule, mask: Booleans, stopped: Booleans, done: dict[str, Booleans]) -> Booleans:
@@ -128,7 +141,9 @@ class RuleSet:
             stopped |= fires
         return fires
 
-    def _masks(self, frame: pl.DataFrame, errors: list[RuleError]) -> Iterator[tuple[int, Booleans]]:
+    def _masks(
+        self, frame: pl.DataFrame, errors: list[RuleError], spent: dict[int, int]
+    ) -> Iterator[tuple[int, Booleans]]:
         """For each rule that can be asked the rows on which it holds, in the order of rules."""
         compiled = self.compiled(frame)
         columns = self._columns(compiled, frame)
@@ -138,7 +153,9 @@ class RuleSet:
             if number in columns:
                 yield number, _booleans(columns[number], frame.height)
                 continue
+            started = time.perf_counter_ns()
             results = function.evaluate_rows(frame)
+            spent[number] = time.perf_counter_ns() - started
             errors += [RuleError(self.rules[number].id, row, error) for row, error in results.errors]
             yield number, np.fromiter((bool(value) for value in results.values), np.bool_, frame.height)
 

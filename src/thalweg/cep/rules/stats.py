@@ -16,7 +16,9 @@ class RuleStats:
         errors: events on which its condition raised.
         actions: actions that succeeded.
         failures: actions that failed at every attempt.
-        condition_ns: nanoseconds per event of its condition alone, as last measured by `RuleEngine.profile`.
+        condition_ns: nanoseconds per event of its condition alone: a running mean (of all batches for one that is
+            called per row, else of samples, see `costs`), or what `RuleEngine.profile` measured. None: not measured
+            yet.
     """
 
     rule: str
