@@ -306,3 +306,14 @@ def test_what_does_not_fit_the_streams_is_refused():
     with pytest.raises(PlanError, match=r"use app\.correlate"):
         a.correlate(EventCorrelator(["a", "b"], "user", 5))
     assert b.schema is not None
+
+
+def test_what_it_holds_and_what_went_beyond_the_bound_is_counted():
+    correlator = EventCorrelator(["a", "b"], "user", "1m", max_events=3, after_match=AfterMatch.NO_SKIP)
+    assert correlator.stats() == {"events": 0, "events_dropped": 0, "keys": 0, "waiting": 0}
+    app = App("stats")
+    streams = {name: app.stream(name, schema=SCHEMA, timestamp="ts", watermark=0) for name in "ab"}
+    driver = TestDriver(app.correlate(correlator, streams))
+    driver.send([{"ts": n, "user": "x" if n < 8 else "y", "ip": ""} for n in range(10)], source="a")
+    driver.send([{"ts": 9, "user": "z", "ip": ""}], source="b")
+    assert correlator.stats() == {"events": 4, "events_dropped": 5, "keys": 2, "waiting": 2}

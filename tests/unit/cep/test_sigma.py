@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ EVENTS = pl.DataFrame(
         "Ip": ["10.1.2.3", "192.168.0.9", "10.0.0.256x", None],
         "Cmd": ["powershell -enc AAA", "cmd.exe", "POWERSHELL", ""],
         "Owner": ["Admin", "alice", None, "svc"],
+        "Code": ["YWRtaW4=", "eHNlY3JldHg=", "eHhzZWNyZXR4", None],  # admin, xsecretx, xxsecretx
     }
 )
 
@@ -46,6 +48,11 @@ EVENTS = pl.DataFrame(
         ("  s: {Cmd|re|i: '^power'}\n  condition: s", [0, 2]),
         ("  s: {Ip|cidr: 10.0.0.0/8}\n  condition: s", [0]),
         ("  s: {EventID|gte: 4625}\n  condition: s", [0, 2]),
+        ("  s: {EventID|neq: 4625}\n  condition: s", [1, 3]),
+        ("  s: {Cmd|windash|contains: ' /enc'}\n  condition: s", [0]),
+        ("  s: {Cmd|windash|contains: ' -enc'}\n  condition: s", [0]),
+        ("  s: {Code|base64: admin}\n  condition: s", [0]),
+        ("  s: {Code|base64offset|contains: secret}\n  condition: s", [1, 2]),
         ("  s: {EventID|lt: 4625}\n  condition: s", [1]),
         ("  s: {User|fieldref: Owner}\n  condition: s", [0]),
         ("  s: {Cmd|contains|all: [power, enc]}\n  condition: s", [0]),
@@ -161,3 +168,33 @@ def test_what_can_not_be_said_is_refused(text: str, says: str):
     with pytest.raises(ConfigurationError) as caught:
         load_sigma(text)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("detection", "says"),
+    [
+        ("s: {User|expand: 'a%names%'}", "the placeholder %names%"),
+        ("s: {Time|hour: 3}", "TimestampPart"),
+        ("s: {Ip|cidr: 'fe80::/10'}", "IPv6"),
+        ("s: {Cmd|re: '(?=x)'}", "(?=x)"),
+        ("s: {Cmd|nonsense: x}", "nonsense"),
+        ("s: {User: x}\n  timeframe: 5m", "timeframe"),
+    ],
+)
+def test_what_detections_lack_is_refused(detection: str, says: str):
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        load_sigma(f"{HEAD}  {detection}\n  condition: s\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "condition", "says"),
+    [
+        *((f"value_{what}", "{gte: 3, field: n}", f"value_{what}") for what in ("sum", "avg", "percentile", "median")),
+        *(("event_count", f"{{{operator}: 3}}", operator) for operator in ("lt", "lte", "eq", "neq")),
+        ("value_count", "{gte: 3, field: [a, b]}", "values of one field"),
+    ],
+)
+def test_what_correlations_lack_is_refused(kind: str, condition: str, says: str):
+    correlation = f"type: {kind}\n  rules: [t]\n  group-by: [User]\n  timespan: 5m\n  condition: {condition}\n"
+    with pytest.raises(ConfigurationError, match=says):
+        load_sigma(f"{HEAD}  s: {{EventID: 1}}\n  condition: s\n---\ntitle: C\ncorrelation:\n  {correlation}")

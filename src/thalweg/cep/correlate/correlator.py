@@ -14,6 +14,7 @@ from thalweg.errors import ConfigurationError, PlanError
 from thalweg.streams.plan.functions import close_names
 
 if TYPE_CHECKING:
+    from thalweg.cep.correlate.operator import Correlate
     from thalweg.streams.stream import DataStream
 
 
@@ -85,6 +86,7 @@ class EventCorrelator:
         self.ordered = ordered
         self.after_match = after_match
         self.max_events = max_events
+        self._operators: list[Correlate] = []
         for problem in self._problems():
             raise ConfigurationError(f"correlation {id!r}: {problem}")
 
@@ -157,6 +159,23 @@ class EventCorrelator:
                 "name conditions: streams={'failed': lambda e: …}"
             )
         return self.over({name: stream.filter(condition) for name, condition in self.conditions.items()})
+
+    def built(self, operator: Correlate) -> None:
+        """Told of each operator that a job of this process runs for it."""
+        self._operators.append(operator)
+
+    def stats(self) -> dict[str, int]:
+        """What it holds now, over all jobs of this process that it is part of.
+
+        `events`, `keys`, `waiting` (events that the watermark has not passed), and `events_dropped`: because their key
+        had more than `max_events`, since the start.
+        """
+        return {
+            "events": sum(len(operator.held) for operator in self._operators),
+            "events_dropped": sum(operator.held.dropped for operator in self._operators),
+            "keys": sum(operator.held.keys for operator in self._operators),
+            "waiting": sum(len(operator.order) for operator in self._operators),
+        }
 
     # -- without a stream
 

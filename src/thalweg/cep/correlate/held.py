@@ -85,6 +85,16 @@ class Held:
         """Events held."""
         return int(self._count.sum())
 
+    @property
+    def keys(self) -> int:
+        """How many keys have events."""
+        return int((self._count > 0).sum())
+
+    @property
+    def dropped(self) -> int:
+        """Events put out because their key had more than its bound."""
+        return int(self.evicted[0])
+
     # -- events
 
     def advance(self, arrivals: Arrivals | None, until: int) -> Correlated:

@@ -90,4 +90,6 @@ class CorrelateNode(Node):
 
     def build(self, context: OperatorContext) -> Operator:
         topics = cast("tuple[str, ...]", context.options.get("topics", ()))
-        return Correlate(context.operator_id, self.correlator, self.keys, topics, context.input_schemas)
+        operator = Correlate(context.operator_id, self.correlator, self.keys, topics, context.input_schemas)
+        self.correlator.built(operator)
+        return operator

@@ -108,6 +108,8 @@ def _name(rule: Any) -> str:
 
 
 def _rule(rule: Any, name: str, fields: Fields) -> Rule:
+    if "timeframe" in rule.detection.detections:
+        raise ConfigurationError(f"Sigma rule {name!r}: a timeframe has no meaning here; write a correlation rule")
     detection = Detection(name, fields)
     try:
         conditions = [detection.condition(condition.parsed) for condition in rule.detection.parsed_condition]
@@ -134,13 +136,19 @@ def _correlator(rule: Any, names: Mapping[int, str], fields: Fields) -> EventCor
     if kind not in (*counts, "temporal", "temporal_ordered"):
         raise ConfigurationError(f"Sigma rule {name!r}: correlation type {kind!r} is not supported")
     field = getattr(rule.condition, "fieldref", None) if kind == "value_count" else None
+    if isinstance(field, list):
+        if len(field) != 1:
+            raise ConfigurationError(
+                f"Sigma rule {name!r}: values of one field are counted, not of {len(field)} together"
+            )
+        field = field[0]
     return EventCorrelator(
         streams,
         _keys(rule, streams, fields),
         rule.timespan.seconds * 1_000,
         _minimum(rule, name, kind, len(streams)),
         count=counts.get(kind, Count.STREAMS),
-        field=None if field is None else _column(field[0] if isinstance(field, list) else field, fields, name),
+        field=None if field is None else _column(field, fields, name),
         ordered=kind == "temporal_ordered",
         id=name,
     )

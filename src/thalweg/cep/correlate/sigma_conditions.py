@@ -69,7 +69,12 @@ class Detection:
             return column.cast(dtype, strict=False).eq(pl.lit(constant))
         if kind == "SigmaCompareExpression":
             return self._compare(column.cast(pl.Float64, strict=False), value)
+        if kind == "SigmaExpansion":  # one value in several writings: base64offset, windash
+            return pl.any_horizontal([self._test(column, one).fill_null(False) for one in value.values])
         if kind in ("SigmaString", "SigmaCasedString"):
+            for part in value.s:
+                if type(part).__name__ == "Placeholder":
+                    raise self._refused(f"the placeholder %{part.name}% (expand), whose values are not in the rule,")
             return _text(column.cast(pl.String), value, cased=kind == "SigmaCasedString")
         if kind == "SigmaRegularExpression":
             return column.cast(pl.String).str.contains(self._regex(value))
