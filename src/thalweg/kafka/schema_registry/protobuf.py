@@ -1,8 +1,8 @@
-"""Protobuf by a schema registry: messages to columns and back, a record at a time by Google's own library."""
+"""Protobuf by a schema registry: messages to columns and back, parsed by Google's own library."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,13 @@ from thalweg.formats.errors import ErrorClass
 from thalweg.kafka.schema_registry.base import RegistryFormat
 from thalweg.kafka.schema_registry.errors import SchemaRegistryError
 from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of
+from thalweg.kafka.schema_registry.protobuf_columns import frame_of
 from thalweg.kafka.schema_registry.protobuf_types import (
     Messages,
     columns_of,
     compile_messages,
     message_at,
     read_index,
-    row_of,
     set_row,
     write_index,
 )
@@ -131,37 +131,52 @@ class _Reader:
         schema = columns_of(descriptor)
         if self._columns is not None:
             schema = pl.Schema({name: dtype for name, dtype in schema.items() if name in self._columns})
+        parse = self._parser(writer, descriptor)
         rows: list[int] = []
-        found: list[dict[str, Any]] = []
+        messages: list[Any] = []
         errors: list[DecodeError] = []
         for row in range(len(raw)):
             try:
-                found.append(self._message(raw.value(row) or b"", writer, descriptor, schema))
+                messages.append(parse(raw.value(row) or b""))
                 rows.append(row)
             except _Unreadable as problem:
                 errors.append(DecodeError(row, str(problem.error_class), str(problem)))
-        columns = [pl.Series(name, [each[name] for each in found], dtype=dtype) for name, dtype in schema.items()]
-        frame = pl.DataFrame(columns) if columns else pl.DataFrame(height=len(rows))
+        frame, failures = frame_of(messages, descriptor, schema)
+        if failures:
+            errors += [DecodeError(rows[at], str(kind), text) for at, (kind, text) in failures.items()]
+            errors.sort(key=lambda error: error.row)
+            keep = np.array([at not in failures for at in range(len(rows))])
+            frame, rows = frame.filter(pl.Series(keep)), np.array(rows)[keep].tolist()
         return Decoded(frame, np.array(rows, np.int64) if errors else None, errors)
 
-    def _message(self, payload: bytes, writer: Messages, descriptor: Any, schema: pl.Schema) -> dict[str, Any]:
+    def _parser(self, writer: Messages, descriptor: Any) -> Callable[[bytes], Any]:
+        """A function that parses one record, path included; it raises `_Unreadable`."""
         from google.protobuf.message import DecodeError as Damaged
         from google.protobuf.message_factory import GetMessageClass
 
-        try:
-            index, place = read_index(payload, HEADER)
-            written = message_at(writer, index)
-        except (ValueError, IndexError) as error:
-            raise _Unreadable(ErrorClass.BAD_PROTOBUF, f"which message: {error}") from None
-        if written.full_name != descriptor.full_name:
-            text = f"a {written.full_name}, where {descriptor.full_name} is read"
-            raise _Unreadable(ErrorClass.INCOMPATIBLE_SCHEMA, text)
-        message = GetMessageClass(descriptor)()
-        try:
-            message.ParseFromString(payload[place:])
-        except Damaged as error:
-            raise _Unreadable(ErrorClass.BAD_PROTOBUF, str(error)) from None
-        return row_of(message, schema)
+        parse = GetMessageClass(descriptor).FromString
+        fitting: set[tuple[int, ...]] = set()
+
+        def parsed(payload: bytes) -> Any:
+            try:
+                path, place = read_index(payload, HEADER)
+                if path not in fitting:
+                    _check_type(message_at(writer, path), descriptor)
+                    fitting.add(path)
+            except (ValueError, IndexError) as error:
+                raise _Unreadable(ErrorClass.BAD_PROTOBUF, f"which message: {error}") from None
+            try:
+                return parse(payload[place:])
+            except Damaged as error:
+                raise _Unreadable(ErrorClass.BAD_PROTOBUF, str(error)) from None
+
+        return parsed
+
+
+def _check_type(written: Any, wanted: Any) -> None:
+    if written.full_name != wanted.full_name:
+        text = f"a {written.full_name}, where {wanted.full_name} is read"
+        raise _Unreadable(ErrorClass.INCOMPATIBLE_SCHEMA, text)
 
 
 class _Unreadable(Exception):

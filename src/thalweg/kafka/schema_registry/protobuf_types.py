@@ -15,6 +15,8 @@ from thalweg.errors import ConfigurationError, MissingExtraError
 from thalweg.kafka.schema_registry.errors import SchemaRegistryError
 
 _FILE = "thalweg_schema.proto"
+_LONGEST_DURATION = 315_576_000_000
+"""Seconds: Protobuf's own limit."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -204,13 +206,13 @@ def _scalars() -> dict[int, pl.DataType]:
 # -- values
 
 
-def row_of(message: Any, names: Any) -> dict[str, Any]:
-    """A message's fields as Python values; one that is not set, and says so, is None."""
-    fields = message.DESCRIPTOR.fields_by_name
-    return {name: _get(message, fields[name]) for name in names}
+def value_of(message: Any, field: Any) -> Any:
+    """A field as a Python value; None where it is not set, and says so.
 
-
-def _get(message: Any, field: Any) -> Any:
+    Raises:
+        OverflowError: a time that is out of range.
+        UnicodeDecodeError: text that is not UTF-8.
+    """
     if field.has_presence and not message.HasField(field.name):
         return None
     value = getattr(message, field.name)
@@ -225,15 +227,18 @@ def _value(value: Any, field: Any) -> Any:
         known = field.enum_type.values_by_number.get(value)
         return str(value) if known is None else known.name
     if field.message_type is None:
-        return value
+        # Text that is not UTF-8 comes as bytes (proto2): decoding it says so.
+        return value.decode() if isinstance(value, bytes) and field.type == field.TYPE_STRING else value
     name = field.message_type.full_name
     if name == "google.protobuf.Timestamp":
         return _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
     if name == "google.protobuf.Duration":
+        if abs(value.seconds) > _LONGEST_DURATION:
+            raise OverflowError("a duration of more than 10,000 years")
         return timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
     if name.startswith("google.protobuf.") and name.endswith("Value") and len(field.message_type.fields) == 1:
         return value.value
-    return {inner.name: _get(value, inner) for inner in field.message_type.fields}
+    return {inner.name: value_of(value, inner) for inner in field.message_type.fields}
 
 
 def set_row(message: Any, row: Mapping[str, Any]) -> None:
