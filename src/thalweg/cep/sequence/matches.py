@@ -131,7 +131,7 @@ def _steps(
         lists.append(pa.LargeListArray.from_arrays(own, values, mask=mask))
     made = pl.from_arrow(pa.StructArray.from_arrays(lists, list(fields)))
     assert isinstance(made, pl.Series)
-    return made.cast(schema["events"]).alias("events")
+    return (made if made.dtype == schema["events"] else made.cast(schema["events"])).alias("events")
 
 
 def _measured(patterns: Sequence[Pattern], names: Sequence[str], schema: pl.Schema) -> list[pl.Expr]:
