@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.cep.sequence.events import EventStore
 
 
+@settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 700), st.booleans()), min_size=1, max_size=150),
+    st.lists(st.tuples(st.integers(0, 700), st.booleans()), min_size=1, max_size=90),
     st.integers(0, 2**32 - 1),
 )
 def test_events_are_found_by_id_after_any_additions_and_drops(steps: list[tuple[int, bool]], seed: int):

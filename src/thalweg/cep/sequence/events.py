@@ -64,7 +64,7 @@ class EventStore:
         """The events of these ids, in their order."""
         which = self._parts_of(ids)
         numbers = np.unique(which).tolist()
-        if len(numbers) > _FEW_PARTS or self._together is not None:
+        if not numbers or len(numbers) > _FEW_PARTS or self._together is not None:
             frame = self._all()
             starts = np.cumsum([0, *(len(part.ids) for part in self._parts)])
             return frame[starts[which] + self._places(ids, which, numbers)]
