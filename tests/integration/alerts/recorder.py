@@ -35,6 +35,8 @@ class Recorder:
     default: tuple[int, dict[str, str], bytes] = (200, {}, b"{}")
     answers: deque[tuple[int, dict[str, str], bytes]] = field(default_factory=deque)
     requests: list[Request] = field(default_factory=list)
+    port: int = 0
+    """Where it listens; 0: anywhere."""
 
     def __enter__(self) -> Recorder:
         recorder = self
@@ -53,7 +55,7 @@ class Recorder:
 
             def log_message(self, *args: object) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
