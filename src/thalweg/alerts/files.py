@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from typing import Any
 from thalweg.alerts import channels
 from thalweg.alerts.escalation import EscalationLevel, EscalationPolicy
 from thalweg.alerts.history import PostgresHistory
+from thalweg.alerts.ical import from_ical
 from thalweg.alerts.limits import ChannelLimits
 from thalweg.alerts.manager import AlertManager
 from thalweg.alerts.oncall import Override, Person, Rotation, Schedule
 from thalweg.alerts.routing import Route
 from thalweg.alerts.rules import AlertRule
-from thalweg.alerts.silences import MaintenanceWindow
+from thalweg.alerts.silences import MaintenanceWindow, local_instant, zone
 from thalweg.alerts.stages import FlapDetection, Inhibition, StormProtection
 from thalweg.alerts.suppression import CountBasedSuppression, Suppression, TimeBasedSuppression
 from thalweg.errors import ConfigurationError, MissingExtraError, ThalwegError
@@ -91,7 +93,7 @@ def apply(manager: AlertManager, config: Mapping[str, Any], where: str) -> None:
         made = None if limits is None else _made(ChannelLimits, limits, f"{place}: limits")
         manager.add_channel(name, _channel(dict(given or {}), place), limits=made)
     for number, given in enumerate(config.get("schedules") or ()):
-        manager.add_schedule(_schedule(given, f"{where}: schedules: {number + 1}"))
+        manager.add_schedule(_schedule(given, f"{where}: schedules: {number + 1}", Path(where).parent))
     if config.get("route") is not None:
         manager.set_route(_route(config["route"], f"{where}: route"))
     for number, given in enumerate(config.get("inhibitions") or ()):
@@ -148,13 +150,43 @@ def _channel(given: dict[str, Any], place: str) -> channels.Channel:
     return made
 
 
-def _schedule(given: Any, place: str) -> Schedule:
+def _schedule(given: Any, place: str, folder: Path) -> Schedule:
+    """`ical` is a calendar's file whose events are shifts; what stands in `overrides` wins over them."""
     values = _mapping(given, place)
+    calendar, here = values.pop("ical", None), values.get("timezone", "UTC")
     values["people"] = [_made(Person, one, f"{place}: people") for one in values.get("people") or ()]
     values["rotations"] = [_made(Rotation, one, f"{place}: rotations") for one in values.get("rotations") or ()]
-    values["overrides"] = [_made(Override, one, f"{place}: overrides") for one in values.get("overrides") or ()]
-    schedule: Schedule = _made(Schedule, values, place)
+    overrides = [_override(one, f"{place}: overrides", here) for one in values.get("overrides") or ()]
+    if calendar is not None:
+        overrides = [*_shifts(folder / str(calendar), values, here, place), *overrides]
+    schedule: Schedule = _made(Schedule, {**values, "overrides": overrides}, place)
     return schedule
+
+
+def _override(given: Any, place: str, timezone: str) -> Override:
+    """Its times are texts, such as 2026-01-05T09:00, by the clocks of the schedule; or ms UTC."""
+    values = _mapping(given, place)
+    for name in ("start", "end"):
+        if isinstance(values.get(name), str):
+            try:
+                moment = datetime.fromisoformat(values[name])
+            except ValueError:
+                raise ConfigurationError(f"{place}: {name} {values[name]!r}; write 2026-01-05T09:00") from None
+            aware = moment.tzinfo is not None
+            values[name] = int(moment.timestamp() * 1000) if aware else local_instant(moment, zone(timezone))
+    made: Override = _made(Override, values, place)
+    return made
+
+
+def _shifts(file: Path, values: Mapping[str, Any], timezone: str, place: str) -> Sequence[Override]:
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise ConfigurationError(f"{place}: ical: {file}: {error.strerror}") from error
+    try:
+        return from_ical(text, str(values.get("name")), values["people"], timezone=timezone).overrides
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{place}: ical: {error}") from error
 
 
 def _route(given: Any, place: str) -> Route:

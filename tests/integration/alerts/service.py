@@ -26,7 +26,8 @@ class Service:
     secrets: dict[Role, str]
     team: Kept
     watcher: Watcher
-    manager_url: str = ""
+    manager_url: str
+    routes: list[Any]
 
     def client(self, role: Role | None = Role.ADMIN) -> httpx.Client:
         headers = {} if role is None else {"Authorization": f"Bearer {self.secrets[role]}"}
@@ -60,6 +61,6 @@ def serving(store: str = "sqlite://") -> Iterator[Service]:
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield Service(manager, f"http://127.0.0.1:{port}", secrets, team, app.state.watcher, store)
+    yield Service(manager, f"http://127.0.0.1:{port}", secrets, team, app.state.watcher, store, app.routes)
     server.should_exit = True
     thread.join(20)

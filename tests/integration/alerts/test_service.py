@@ -171,6 +171,20 @@ def test_metrics_schedules_and_the_description(service: Service):
         assert headers["x-content-type-options"] == "nosniff"
 
 
+def test_the_description_is_whole(service: Service):
+    with service.client() as client:
+        description = client.get("/openapi.json").json()
+        properties = description["components"]["schemas"]["Alert"]["properties"]
+        assert set(properties) == set(service.fired("described"))
+        actions = description["paths"]["/api/v1/alerts/{id}/{action}"]["post"]
+        assert actions["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Alert")
+        [action] = [one for one in actions["parameters"] if one["name"] == "action"]
+        said = client.post(f"/api/v1/alerts/{service.fired('described')['id']}/x").json()["error"]
+        assert said == f"an alert can be asked to {', '.join(action['schema']['enum'])}"
+    paths = {route.path for route in service.routes}
+    assert paths == set(description["paths"])
+
+
 def test_a_channel_can_be_tested(service: Service):
     with service.client() as client:
         assert client.post("/api/v1/channels/team/test").json()["sent"] == "team"

@@ -115,3 +115,48 @@ def test_rules_are_replaced_as_a_whole_or_not_at_all(tmp_path: Path):
         manager.replace_rules(rules_of(read(file), str(file)))
     assert manager.rules[0].version == version
     manager.close()
+
+
+CALENDAR = """BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:-//x//x//EN
+BEGIN:VEVENT
+UID:1
+DTSTAMP:20260101T000000Z
+DTSTART:20260105T090000
+DTEND:20260112T090000
+SUMMARY:Bob has the pager
+END:VEVENT
+END:VCALENDAR
+"""
+
+
+def test_a_schedule_from_a_calendar_and_overrides_by_its_clocks(tmp_path: Path):
+    (tmp_path / "duty.ics").write_text(CALENDAR.replace("\n", "\r\n"))
+    file = written(
+        tmp_path,
+        """
+        store: "sqlite://"
+        rules: [{id: a, name: A, condition: "true"}]
+        schedules:
+          - name: primary
+            timezone: Europe/Berlin
+            people: [{name: ada, channels: [console]}, {name: bob, channels: [console]}]
+            ical: duty.ics
+            overrides: [{person: ada, start: "2026-01-06T12:00", end: "2026-01-06T13:00"}]
+        """,
+    )
+    manager = load(file, deliver=False)
+    schedule = manager.schedules["primary"]
+    hour = 3_600_000
+    at = int(datetime(2026, 1, 6, 11, tzinfo=UTC).timestamp() * 1000)  # 12 o'clock in Berlin
+    shown = [person.name if (person := schedule.on_call(at + n * hour)) else None for n in (-1, 0, 1, 24 * 7)]
+    assert shown == ["bob", "ada", "bob", None]
+    manager.close()
+    right = file.read_text()
+    for old, new, said in (
+        ("duty.ics", "gone.ics", "schedules: 1: ical: .*gone.ics: No such file"),
+        ('"2026-01-06T12:00"', '"at noon"', "overrides: start 'at noon'; write 2026-01-05T09:00"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            load(written(tmp_path, right.replace(old, new)), deliver=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 from thalweg.alerts.service import endpoints
 from thalweg.alerts.service.access import Role
+from thalweg.alerts.severity import Severity, Status
 
 _QUERY = {
     endpoints.alerts: ["status", "severity", "rule", "limit", "cursor"],
@@ -36,7 +37,34 @@ _BODY: dict[Any, dict[str, Any]] = {
 }
 _NEEDED = {endpoints.new_silence: ["match", "duration", "reason"], endpoints.event: ["event"],
            endpoints.alertmanager: ["alerts"]}  # fmt: skip
-_ERRORS = {"401": "no API key", "403": "the key's role is too low", "429": "too many requests"}
+_ERRORS = {
+    "400": "the request can't be understood",
+    "401": "no API key",
+    "403": "the key's role is too low",
+    "404": "there is no such thing",
+    "409": "it can't be done as things are",
+    "413": "the body is too large",
+    "429": "too many requests; `Retry-After` says when to come again",
+    "503": "the store can't be reached",
+}
+_PATH = {
+    "action": {"type": "string", "enum": ["acknowledge", "resolve", "reopen", "comment", "assign", "snooze"]},
+}
+_TEXT, _TEXT_OR_NULL = {"type": "string"}, {"type": ["string", "null"]}
+_TIME = {"type": "string", "format": "date-time"}
+_ALERT: dict[str, Any] = {
+    **dict.fromkeys(["id", "rule", "rule_version", "name", "title", "fingerprint"], _TEXT),
+    **dict.fromkeys(["text", "runbook", "reason", "acknowledged_by", "resolved_by", "assignee"], _TEXT_OR_NULL),
+    **dict.fromkeys(["event_time", "created"], _TIME),
+    "severity": {"type": "string", "enum": [str(one) for one in Severity]},
+    "status": {"type": "string", "enum": [str(one) for one in Status]},
+    "event": {"type": "object"},
+    "labels": {"type": "object", "additionalProperties": _TEXT},
+    "snoozed_until": {**_TIME, "type": ["string", "null"]},
+    "count": {"type": "integer"},
+    "channels": {"type": "array", "items": _TEXT},
+}
+_ONE = {"$ref": "#/components/schemas/Alert"}
 
 
 def document() -> dict[str, Any]:
@@ -54,13 +82,26 @@ def document() -> dict[str, Any]:
             "parameters": [{"name": "after", "in": "query", "schema": {"type": "integer"}}],
         }
     }
+    paths["/api/v1/audit"] = {
+        "get": {**_plain("audit", "Who called what.", "application/json"), "description": "Needs the role admin."}
+    }
+    paths["/slack/actions"] = {
+        "post": {
+            **_plain("slackActions", "What Slack's buttons send; proved by Slack's signature.", "application/json"),
+            "security": [],
+        }
+    }
+    paths["/openapi.json"] = {"get": {**_plain("description", "This.", "application/json"), "security": []}}
     paths["/metrics"] = {"get": _plain("metrics", "Metrics in Prometheus' text format.", "text/plain")}
     paths["/healthz"] = {"get": {**_plain("health", "Whether the service works.", "application/json"), "security": []}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Thalweg alerts", "version": _version(), "license": {"name": "Apache-2.0"}},
         "security": [{"key": []}],
-        "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Alert": {"type": "object", "properties": _ALERT}},
+        },
         "paths": paths,
     }
 
@@ -72,12 +113,12 @@ def _operation(method: str, path: str, role: Role, call: Any) -> dict[str, Any]:
         "summary": (call.__doc__ or "").split("\n")[0],
         "description": f"Needs the role {role.name.lower()}.",
         "parameters": [
-            {"name": found, "in": "path", "required": True, "schema": {"type": "string"}}
+            {"name": found, "in": "path", "required": True, "schema": _PATH.get(found, {"type": "string"})}
             for found in re.findall(r"{(\w+)}", path)
         ]
         + [{"name": one, "in": "query", "schema": {"type": "string"}} for one in _QUERY.get(call, [])],
         "responses": {
-            "200": {"description": "done", "content": {"application/json": {"schema": {"type": "object"}}}},
+            "200": {"description": "done", "content": {"application/json": {"schema": _answer(call)}}},
             **{code: {"description": text} for code, text in _ERRORS.items()},
         },
     }
@@ -85,6 +126,15 @@ def _operation(method: str, path: str, role: Role, call: Any) -> dict[str, Any]:
         schema = {"type": "object", "properties": _BODY.get(call, {}), "required": _NEEDED.get(call, [])}
         made["requestBody"] = {"content": {"application/json": {"schema": schema}}, "required": bool(_NEEDED.get(call))}
     return made
+
+
+def _answer(call: Any) -> dict[str, Any]:
+    if call in (endpoints.act, endpoints.alert):
+        return _ONE
+    if call is endpoints.alerts:
+        properties = {"alerts": {"type": "array", "items": _ONE}, "cursor": _TEXT_OR_NULL}
+        return {"type": "object", "properties": properties}
+    return {"type": "object"}
 
 
 def _plain(name: str, summary: str, media: str) -> dict[str, Any]:
