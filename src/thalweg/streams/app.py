@@ -18,6 +18,7 @@ from thalweg.formats import Format, open_format
 from thalweg.streams.checkpoints import CheckpointConfig
 from thalweg.streams.connector import Broker, Guarantee, JobSettings, open_broker
 from thalweg.streams.correlating import CorrelatingApp
+from thalweg.streams.engine.record_key import checked_partitioner
 from thalweg.streams.engine.requests import Requests
 from thalweg.streams.engine.timestamps import UNITS
 from thalweg.streams.plan.functions import check_columns, compile_for
@@ -138,8 +139,11 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
             close_idle_after: when all partitions are read to their end and quiet for this long, event time goes on with
                 the clock, which closes the last windows; None (default): they wait for events.
             start: where a partition without a committed position starts: "earliest" or "latest".
-            record_key: the column that the producer partitioned the topic by: not used yet, and refused.
-            partitioner: how it did: not used yet, and refused.
+            record_key: the column by which the topic's records are in partitions. A plan that reads only this topic
+                and keeps all state by that column (alone or with others) then needs no exchange. Rows that are
+                elsewhere become dead letters; where many of the first are, the job is refused.
+            partitioner: how its producers chose partitions by the column's text: "murmur2" (Kafka's Java client,
+                `KafkaProducer`, `.to()`; the default) or "crc32" (librdkafka's own default).
         """
         return DataStream(
             topic,
@@ -310,11 +314,7 @@ def source_node(
     """Checks the settings of a source (see `App.stream`)."""
     if not topic:
         raise ConfigurationError("a stream needs the name of a topic")
-    if record_key is not None or partitioner is not None:
-        raise ConfigurationError(
-            "record_key and partitioner would save rows the way between workers; they are not used yet: rows always "
-            "move to their key's worker. Leave them out"
-        )
+    partitioner = checked_partitioner(record_key, partitioner)
     if start not in {"earliest", "latest"}:
         raise ConfigurationError(f"start is {start!r}; use 'earliest' or 'latest'")
     if timestamp_unit not in UNITS:
@@ -322,6 +322,8 @@ def source_node(
     columns, required = _schema(schema)
     if columns is None:
         columns = _known_by(format, topic)
+    if record_key is not None:
+        check_columns([record_key], columns, f"record_key of {topic!r}")
     return SourceNode(
         topic=topic,
         schema=columns,
@@ -334,6 +336,8 @@ def source_node(
         idle_timeout=_optional(idle_timeout, "idle_timeout"),
         close_idle_after=_optional(close_idle_after, "close_idle_after", minimum=1),
         start=start,
+        record_key=record_key,
+        partitioner=partitioner,
     )
 
 

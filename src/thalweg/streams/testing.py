@@ -211,7 +211,7 @@ class TestDriver:
 
     def snapshot(self, *, full: bool = False) -> Snapshot:
         """What a commit would write now, in wire form: progress, and the state changes since the last snapshot."""
-        places = self._exchange or self._partitions
+        places = self._partitions if self.workers.placed else self._exchange or self._partitions
         records = [r for placed in self.workers.placed_snapshot(full=full) for r in encode_placed(placed, places)]
         return Snapshot(records, self.workers.progress(), dict(self._offsets), self.clock)
 

@@ -175,7 +175,7 @@ def test_the_graph_is_plain_data() -> None:
         (lambda: App("t", commit_interval=0), "commit_interval"),
         (lambda: App("t", max_batch_rows=0), "max_batch_rows"),
         (lambda: App("t").stream(""), "name of a topic"),
-        (lambda: App("t").stream("x", record_key="user"), "not used yet"),
+        (lambda: App("t").stream("x", record_key="user", partitioner="md5"), "use one of"),
         (lambda: App("t").stream("x", start="middle"), "start"),
         (lambda: App("t").stream("x", timestamp_unit="minutes"), "timestamp_unit"),
         (lambda: CheckpointConfig(max_concurrent_checkpoints=0), "at least 1"),

@@ -111,7 +111,8 @@ class Committing:
         if full:
             self.checkpointing.started(now)
             self._fulls.append((self.pipeline.submitted + 1, now))
-            deltas = self.recovery.void(deltas, self.exchange.dataflow.tasks if self.exchange is not None else (None,))
+            places = self.dataflow.tasks if isinstance(self.dataflow, ScaledDataflow) else (None,)
+            deltas = self.recovery.void(deltas, places)
         writes = self.outputs.take()
         fault_point("engine.captured")
         partitions = touched_places(deltas, self.settings.job.state_partitions, self.settings.key_groups)

@@ -111,6 +111,16 @@ class Dataflow:
         assert isinstance(operator, ExchangeReader)
         return operator
 
+    def readers_before(self, number: int) -> list[str]:
+        """The exchange edges whose rows lead to a stage."""
+        before, todo = set[int](), [number]
+        while todo:
+            stage = todo.pop()
+            if stage not in before:
+                before.add(stage)
+                todo += self.stages[stage].inputs
+        return [edge for edge, stage in self.readers.items() if stage in before]
+
     def origin(self, number: int) -> OriginWatermarks | None:
         """The watermarks that a stage brings in; None where it gets them from the stages that it reads."""
         operator = self.stages[number].operator

@@ -16,6 +16,7 @@ import polars as pl
 from thalweg.errors import RestartRequired, SourceClosed
 from thalweg.records import Decoder
 from thalweg.streams.connector import Broker, GroupSource, JobSettings, ScalableBroker, Source, SourceBatch
+from thalweg.streams.engine.exchange.by_record import source_by_key
 from thalweg.streams.engine.exchange.edges import place
 from thalweg.streams.engine.exchange.tasks import Shape
 from thalweg.streams.plan.graph import Plan
@@ -31,7 +32,8 @@ logger = logging.getLogger(__name__)
 class Opened:
     """The open sources of one worker.
 
-    With `shape` the job runs on several workers: rows go through the topic `exchange`, which is a source as well.
+    With `shape` state is laid out for several workers: rows go through the topic `exchange`, which is a source as well;
+    or they are where they belong, in the partitions of the topic of `placed`.
     """
 
     sources: dict[str, Source]
@@ -39,6 +41,7 @@ class Opened:
     """The partitions of each topic that this worker reads, the exchange included."""
     exchange: str | None = None
     shape: Shape | None = None
+    placed: SourceNode | None = None
 
     @property
     def partitions(self) -> list[tuple[str, int]]:
@@ -82,10 +85,16 @@ def open_sources(plan: Plan, broker: Broker, job: JobSettings, stack: ExitStack,
     with _timed("decoders"):
         sources = {node.topic: _source(node, plan, broker, job, stack) for node in plan.sources}
     placement = place(plan)
+    owned: dict[str, Sequence[int]]
+    placed = source_by_key(plan, placement)
+    if placed is not None:
+        owned = _Opening(sources, {}, stopped).run()
+        count = broker.partitions(placed.topic)
+        return Opened(sources, owned, None, Shape(placement, count, owned[placed.topic], {placed.topic: count}), placed)
     scalable = broker if placement.edges and isinstance(broker, ScalableBroker) else None
     topic = exchange_topic(job.name)
     exchanges = scalable is not None and (job.workers > 1 or scalable.has_topic(topic))
-    owned: dict[str, Sequence[int]] = {}
+    owned = {}
     if not exchanges:
         owned = _Opening(sources, {}, stopped).run()
         exchanges = scalable is not None and any(len(p) < broker.partitions(t) for t, p in owned.items())

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from thalweg.errors import StateError
 from thalweg.streams.connector import JobSettings, Recovered
+from thalweg.streams.engine.exchange.by_record import READER
 from thalweg.streams.engine.state_codec import PlacedDelta, merge
 from thalweg.streams.operator import StateDelta
 from thalweg.streams.savepoints import Savepoint
@@ -76,6 +77,24 @@ class Recovery:
             raise StateError(
                 f"job {job.name!r} keeps its state in {self.partitions} partitions, and its exchange has "
                 f"{job.state_partitions}: it can't run on several workers as it is. Start it under a new name"
+            )
+
+    def check_placed(self, job: JobSettings) -> None:
+        """Refuses state that is laid out otherwise than by the partitions of the topic.
+
+        Raises:
+            StateError: it is laid out by key groups, or the topic has got more partitions since.
+        """
+        held = [name for name, frames in self.log.states.items() if frames]
+        if held and not any(name.startswith(f"{READER}:") for name in held):
+            raise StateError(
+                f"job {job.name!r} has state that is laid out by key groups, and record_key lays it out by the topic's "
+                "partitions: leave record_key out, or start the job under a new name"
+            )
+        if self.partitions not in (0, job.state_partitions):
+            raise StateError(
+                f"job {job.name!r} keeps its state by the {self.partitions} partitions that the topic had; now it has "
+                f"{job.state_partitions}, and keys have moved: start it under a new name"
             )
 
     def void(self, deltas: Sequence[PlacedDelta], places: Iterable[int | None]) -> list[PlacedDelta]:

@@ -141,8 +141,10 @@ class Session(Committing):
 
     def _restore(self, opened: Opened) -> None:
         recovery, job = self.recovery, self.settings.job
-        if opened.shape is not None:
+        if opened.exchange is not None:
             recovery.check_layout(job)
+        elif opened.shape is not None:
+            recovery.check_placed(job)
         known = [stage.operator.id for stage in self.dataflow.stages if stage.stateful]
         self.dataflow.set_clock(self.clock())
         recovery.check(known, self.settings.forget_state, job.name)

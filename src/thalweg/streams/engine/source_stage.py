@@ -9,6 +9,7 @@ import polars as pl
 
 from thalweg.streams.batch import DEAD, INGESTED, MAX_TIME, MIN_TIME, PARTITION, SOURCE, TIMESTAMP, WATERMARK, Batch
 from thalweg.streams.engine.dead_letters import RowError, dead_letters
+from thalweg.streams.engine.record_key import RecordKey
 from thalweg.streams.engine.timestamps import LIMIT, to_milliseconds
 from thalweg.streams.operator import Operator
 from thalweg.streams.watermarks import PartitionWatermarks, warm_up
@@ -41,6 +42,8 @@ class SourceStage(Operator):
         self.watermarks = PartitionWatermarks([0], 0)
         """Set by whoever runs the plan, who knows the partitions."""
         self.rows_carry_watermarks = True
+        self.record_key: RecordKey | None = None
+        """Set where rows stay in the partition that they come from: it says which are in a wrong one."""
         self._timestamp = timestamp
         self._reads = frozenset(timestamp.meta.root_names()) if timestamp is not None else frozenset()
 
@@ -61,6 +64,13 @@ class SourceStage(Operator):
             frame, letters = self._complete(frame)
             if letters is not None:
                 yield Batch(letters, DEAD)
+        if self.record_key is not None and frame.height:
+            wrong = self.record_key.misplaced(frame)
+            if wrong.any():
+                rows = frame.filter(wrong)
+                self.account.dead += rows.height
+                yield Batch(dead_letters(rows, self.record_key.errors(rows), self.id, [self.topic]), DEAD)
+                frame = frame.filter(~wrong)
         raw = self._raw(frame)
         stamps = raw if self._are_plain(raw) else to_milliseconds(raw, self.unit)
         if stamps is not raw or self._newest(stamps) > self._latest():

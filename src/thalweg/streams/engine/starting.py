@@ -6,6 +6,7 @@ import threading
 
 from thalweg.streams.connector import Broker, Committer, Recovered
 from thalweg.streams.engine.dataflow import Dataflow
+from thalweg.streams.engine.exchange.by_record import PlacedDataflow
 from thalweg.streams.engine.exchange.tasks import ScaledDataflow
 from thalweg.streams.engine.exchange.traffic import sender
 from thalweg.streams.engine.job_outputs import JobOutputs
@@ -36,6 +37,9 @@ def make_dataflow(
     """The operators: all in one dataflow, or this worker's share behind an exchange."""
     name, groups = settings.job.name, settings.key_groups
     options = {"wake": wake}
+    if opened.shape is not None and opened.placed is not None:
+        made = {"job_name": name, "key_groups": groups, "options": options}
+        return PlacedDataflow(plan, outputs, opened.shape, opened.placed, **made)
     if opened.shape is None or opened.exchange is None:
         return lower(plan, outputs, job_name=name, key_groups=groups, options=options)
     send = sender(opened.exchange, outputs)

@@ -180,7 +180,9 @@ def _required(plan: Plan) -> dict[SourceNode, frozenset[str] | None]:
     required: dict[SourceNode, frozenset[str] | None] = {}
     for source in plan.sources:
         columns, stamps = wanted[source], source.timestamp_columns()
-        required[source] = _user_columns(columns, stamps, source.required)
+        found = _user_columns(columns, stamps, source.required)
+        # A join asks both sides for all columns: each has those that are its own.
+        required[source] = found if found is None or source.schema is None else found & frozenset(source.schema)
     return required
 
 

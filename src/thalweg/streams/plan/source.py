@@ -34,6 +34,9 @@ class SourceNode(Node):
     idle_timeout: int | None = 1_000
     close_idle_after: int | None = None
     start: str = "earliest"
+    record_key: str | None = None
+    """The column by which its records are in partitions; None: that is not known."""
+    partitioner: str = "murmur2"
 
     @property
     def has_broker_time(self) -> bool:
@@ -45,6 +48,8 @@ class SourceNode(Node):
         parts.append(f"out of order by {self.watermark.max_out_of_orderness} ms")
         if self.close_idle_after is not None:
             parts.append(f"closed by the clock after {self.close_idle_after} ms without events")
+        if self.record_key is not None:
+            parts.append(f"in partitions by {self.record_key} ({self.partitioner})")
         return " · ".join(parts)
 
     def output_schema(self, inputs: tuple[pl.Schema | None, ...]) -> pl.Schema | None:

@@ -104,10 +104,13 @@ class ExchangeReader(Operator):
 
     Args:
         topics: the job's source topics by index, for rows that carry the index (`__source`) or come from the only one.
+        prefix: of the operator's id.
     """
 
-    def __init__(self, edge: ExchangeEdge, expected: Iterable[Upstream], topics: tuple[str, ...]) -> None:
-        super().__init__(f"exchange:{edge.id}")
+    def __init__(
+        self, edge: ExchangeEdge, expected: Iterable[Upstream], topics: tuple[str, ...], *, prefix: str = "exchange"
+    ) -> None:
+        super().__init__(f"{prefix}:{edge.id}")
         self.edge = edge
         self.watermarks = UpstreamWatermarks(expected)
         self._topics = topics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import polars as pl
 
@@ -61,18 +62,18 @@ class ScaledDataflow:
         self._key_groups = key_groups
         self._expected = _Expected(plan, shape)
 
-        def part(members: Iterable[int]) -> Dataflow:
-            cut = Part(shape.placement, frozenset(members), self._writer, self._reader)
+        def part(members: Iterable[int], partition: int | None = None) -> Dataflow:
+            cut = Part(shape.placement, frozenset(members), self._writer, partial(self._reader, partition))
             return lower(plan, outputs, job_name=job_name, key_groups=key_groups, options=options, part=cut)
 
         behind = shape.placement.behind
         self.front = part(number for number in range(len(shape.placement.groups)) if number not in behind)
-        self.tasks = {partition: part(behind) for partition in shape.owned}
+        self.tasks = {partition: part(behind, partition) for partition in shape.owned}
 
     def _writer(self, edge: ExchangeEdge) -> ExchangeWriter:
         return ExchangeWriter(edge, self._shape.partitions, self._key_groups)
 
-    def _reader(self, edge: ExchangeEdge) -> ExchangeReader:
+    def _reader(self, partition: int | None, edge: ExchangeEdge) -> ExchangeReader:
         topics = tuple(source.topic for source in self._plan.sources)
         return ExchangeReader(edge, self._expected.of(edge), topics)
 
@@ -126,7 +127,7 @@ class ScaledDataflow:
         """Sends all rows on their way to other places, and how far this worker is.
 
         Args:
-            at_end: the partitions that are read to their end, by source topic; `BEHIND_EXCHANGE` names the exchange.
+            at_end: the partitions that are read to their end, by source topic.
 
         Returns:
             The source partitions of which something was told.
@@ -165,8 +166,7 @@ class ScaledDataflow:
             if partition is None:
                 yield number, self._of_sources(part, number, at_end)
             else:
-                done = partition in at_end.get(BEHIND_EXCHANGE, frozenset())
-                yield number, self._of_task(part, number, partition, done=done)
+                yield number, self._of_task(part, number, partition)
 
     def _of_sources(self, part: Dataflow, number: int, at_end: Mapping[str, frozenset[int]]) -> dict[Upstream, Reached]:
         result: dict[Upstream, Reached] = {}
@@ -177,9 +177,10 @@ class ScaledDataflow:
                 result[topic, p] = Reached(reached, p in watermarks.idle, watermarks.closed_by_clock, p in done)
         return result
 
-    def _of_task(self, part: Dataflow, number: int, partition: int, *, done: bool) -> dict[Upstream, Reached]:
+    def _of_task(self, part: Dataflow, number: int, partition: int) -> dict[Upstream, Reached]:
         upstream = part.stages[part.stages[number].inputs[0]]
-        done = done and all(part.reader(edge).watermarks.at_end for edge in part.readers)
+        # Only of what leads here: a task may well wait for what it sends itself by another edge.
+        done = all(part.reader(edge).watermarks.at_end for edge in part.readers_before(number))
         gives = upstream.gives
         return {(BEHIND_EXCHANGE, partition): Reached(gives.event_time, upstream.idle, gives.idle_closed, done)}
 

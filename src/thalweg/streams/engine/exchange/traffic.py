@@ -9,7 +9,7 @@ import polars as pl
 from thalweg.formats import open_format
 from thalweg.streams.batch import OFFSET, PARTITION
 from thalweg.streams.connector import SinkWrite, SourceBatch, TopicPartition
-from thalweg.streams.engine.exchange.record import BEHIND_EXCHANGE, unpack
+from thalweg.streams.engine.exchange.record import unpack
 from thalweg.streams.engine.exchange.tasks import ScaledDataflow, Send
 from thalweg.streams.engine.job_outputs import JobOutputs
 from thalweg.streams.engine.prefetch import Prefetcher
@@ -77,5 +77,4 @@ class ExchangeTraffic:
         return self.dataflow.at_end and self.prefetcher.caught_up().issuperset(partitions) and not self.has_news
 
     def _at_end(self) -> dict[str, frozenset[int]]:
-        ends = {topic: prefetcher.caught_up() for topic, prefetcher in self._sources.items()}
-        return ends | {BEHIND_EXCHANGE: self.prefetcher.caught_up()}
+        return {topic: prefetcher.caught_up() for topic, prefetcher in self._sources.items()}

@@ -10,6 +10,7 @@ import polars as pl
 
 from thalweg.streams.batch import PARTITION
 from thalweg.streams.engine.dataflow import Dataflow, Stage
+from thalweg.streams.engine.exchange.by_record import PlacedDataflow, source_by_key
 from thalweg.streams.engine.exchange.edges import place
 from thalweg.streams.engine.exchange.record import unpack
 from thalweg.streams.engine.exchange.tasks import ScaledDataflow, Shape
@@ -46,7 +47,17 @@ class Workers:
         self._partitions = partitions
         self._sent: list[tuple[int, bytes]] = []
         placement = place(plan)
+        placed = source_by_key(plan, placement)
+        self.placed = placed is not None
+        """Whether state is laid out by the partitions of the topic."""
         self.members: list[Dataflow | ScaledDataflow]
+        if placed is not None:
+            shapes = [
+                Shape(placement, partitions, share(partitions, w, workers), {placed.topic: partitions})
+                for w in range(workers)
+            ]
+            self.members = [PlacedDataflow(plan, outputs, shape, placed, job_name=job_name) for shape in shapes]
+            return
         if exchange is None or not placement.edges:
             self.members = [lower(plan, outputs, job_name=job_name)]
             return

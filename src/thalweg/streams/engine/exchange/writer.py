@@ -72,11 +72,15 @@ class ExchangeWriter(Operator):
                 yield target, pack(self.edge.id, {}, piece)
             yield target, pack(self.edge.id, dict(reached), pieces[-1] if pieces else None)
 
-    def _by_target(self) -> dict[int, list[pl.DataFrame]]:
+    def take(self) -> list[pl.DataFrame]:
+        """All pending rows as they are, for whoever hands them over without a topic."""
         frames, self._pending = self._pending, []
         self.pending_rows = self.pending_bytes = 0
+        return list(runs_of_equal_columns(frames))
+
+    def _by_target(self) -> dict[int, list[pl.DataFrame]]:
         rows: dict[int, list[pl.DataFrame]] = {}
-        for frame in runs_of_equal_columns(frames):
+        for frame in self.take():
             placed = frame.with_columns(self._targets(frame).alias(_TARGET))
             for part in placed.partition_by(_TARGET, maintain_order=True, include_key=True):
                 rows.setdefault(int(part.item(0, _TARGET)), []).extend(_cut(part.drop(_TARGET)))
