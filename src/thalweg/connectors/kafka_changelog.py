@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from thalweg.errors import StateError
@@ -130,6 +131,11 @@ class _Epoch:
     on_snapshot: bool = False
     chunks: dict[int, tuple[int, str, bool, bytes]] = field(default_factory=dict)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all its records have been read."""
+        return len(self.chunks) == self.count
+
     def states(self, state_partition: int) -> list[StateRecord]:
         pieces: dict[int, list[tuple[str, bool, bytes]]] = {}
         for i in range(self.count):
@@ -178,9 +184,12 @@ class Chain:
             raise self._unreadable(offset, f"its key lacks {missing}") from None
 
     def complete(self, tip: EpochName) -> bool:
-        """Whether every chunk of the named epoch has been added (its ancestors came before it)."""
+        """Whether all that restores the named epoch has been added.
+
+        With two producers an epoch's records may lie before those of its parent, which another connection was sending.
+        """
         epoch = self._epochs.get(tip)
-        return epoch is not None and len(epoch.chunks) == epoch.count
+        return epoch is not None and epoch.whole and self._line(tip)[1] is None
 
     @property
     def highest(self) -> int:
@@ -198,10 +207,9 @@ class Chain:
         bases: dict[str, tuple[int, int]] = {}
         order: list[StateRecord] = []
         snapshot = line[0][1].base if line[0][1].on_snapshot else None
-        first = min(epoch.offset for _, epoch in line)
-        for name, epoch in reversed(line):
-            # A snapshot may lie behind epochs that follow the one it is of.
-            offset = first if name.epoch == snapshot else epoch.offset
+        # An epoch may lie before one that it follows; a snapshot behind epochs that follow the one it is of.
+        offsets = list(accumulate((epoch.offset for _, epoch in line), min))
+        for (name, epoch), offset in zip(reversed(line), reversed(offsets), strict=True):
             for state in epoch.states(self.state_partition):
                 if state.full or state.operator_id not in states:
                     states[state.operator_id] = []
@@ -213,22 +221,31 @@ class Chain:
 
     def _ancestry(self, tip: EpochName) -> list[tuple[EpochName, _Epoch]]:
         """The named epoch and its parents, newest first, down to the oldest one needed, or the snapshot of that."""
+        line, lacks = self._line(tip)
+        if lacks is None:
+            return line
+        name, of_snapshot = lacks
+        epoch = (self._snapshots if of_snapshot else self._epochs).get(name)
+        what = "is missing" if epoch is None else f"has {len(epoch.chunks)} of its {epoch.count} records"
+        raise StateError(
+            f"state of partition {self.state_partition} in topic {self.topic!r}: "
+            f"{'the snapshot of ' if of_snapshot else ''}epoch {name} {what}, and the "
+            f"committed offsets build on it (they name epoch {tip}). Was the topic deleted, trimmed or "
+            "compacted from outside? Restore it, or start the job under a new name to begin without state"
+        )
+
+    def _line(self, tip: EpochName) -> tuple[list[tuple[EpochName, _Epoch]], tuple[EpochName, bool] | None]:
+        """That ancestry as far as it is there, and the first that it lacks (whether of that the snapshot)."""
         line: list[tuple[EpochName, _Epoch]] = []
         name: EpochName | None = tip
         while name is not None:
             of_snapshot = bool(line) and line[0][1].on_snapshot and name.epoch == line[0][1].base
             epoch = (self._snapshots if of_snapshot else self._epochs).get(name)
-            if epoch is None or len(epoch.chunks) != epoch.count:
-                what = "is missing" if epoch is None else f"has {len(epoch.chunks)} of its {epoch.count} records"
-                raise StateError(
-                    f"state of partition {self.state_partition} in topic {self.topic!r}: "
-                    f"{'the snapshot of ' if of_snapshot else ''}epoch {name} {what}, and the "
-                    f"committed offsets build on it (they name epoch {tip}). Was the topic deleted, trimmed or "
-                    "compacted from outside? Restore it, or start the job under a new name to begin without state"
-                )
+            if epoch is None or not epoch.whole:
+                return line, (name, of_snapshot)
             line.append((name, epoch))
             name = epoch.parent if name.epoch > line[0][1].base else None
-        return line
+        return line, None
 
     def _head(self, key: bytes | None, offset: int) -> dict[str, Any]:
         try:

@@ -169,7 +169,7 @@ class WindowedStream:
         """
         from thalweg.streams.aggregate import reducer
 
-        results = self.aggregate(**{_REDUCED: reducer(function, columns)})
+        results = self.aggregate(**{_REDUCED: reducer(function, columns, self._stream.schema)})
         bounds = () if isinstance(self._window, GlobalWindow) else ("window_start", "window_end")
         panes = PANE_COLUMNS if self._panes else ()
         flag = ("idle_closed",) if bounds and _closed_by_clock(self._stream._node) else ()

@@ -1,6 +1,5 @@
 """Jobs whose streams meet, for tests on several workers. Run as a script: kind, name, broker, left, right, sink."""
 
-import os
 import sys
 
 from thalweg import App, col
@@ -13,7 +12,7 @@ NEAR = Interval(-500, 500)
 
 def build(kind: str, name: str, broker: str, left: str, right: str, sink: str) -> App:
     """Interval and updating joins of topics that are partitioned by nothing; or windows over one that is, by `k`."""
-    app = App(name, broker=broker, **({"alternating": False} if os.environ.get("NOALT") else {}))
+    app = App(name, broker=broker)
     if kind == "windows":
         events = app.stream(left, schema=LEFT, timestamp="t", record_key="k", idle_timeout=None)
         events.key_by("k").window(TumblingWindow("1s")).aggregate(n=count()).to(sink)

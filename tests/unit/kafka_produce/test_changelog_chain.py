@@ -116,6 +116,35 @@ def test_advance_tells_what_may_be_deleted() -> None:
     assert writer.advance() == {0: 2}
 
 
+def test_an_epoch_may_lie_before_its_parent() -> None:
+    """Two producers send at the same time, so the records of the younger epoch may reach the log first."""
+    log, writer = Log(), ChangelogWriter("w1")
+    log.append(writer, record(b"1"))
+    for payload in (b"2", b"3"):
+        log.append(writer, record(payload))
+    log.chunks[1], log.chunks[2] = log.chunks[2], log.chunks[1]
+    read = Chain("job-changelog", 0)
+    complete = []
+    for offset, chunk in enumerate(log.chunks):
+        read.add(chunk.key, chunk.value, offset)
+        complete.append(read.complete(log.tip.name))
+    assert complete == [False, False, True]
+    assert [state.payload for state in read.restore(log.tip.name).states] == [b"1", b"2", b"3"]
+
+
+def test_who_goes_on_keeps_what_lies_before_the_base() -> None:
+    log, writer = Log(), ChangelogWriter("w1")
+    log.chunks += cut_epoch(0, EpochName("w0", 0), None, 0, [record(b"0")])  # of another history
+    log.append(writer, record(b"1"))
+    log.append(writer, record(b"2"))
+    log.chunks[1], log.chunks[2] = log.chunks[2], log.chunks[1]
+    second = ChangelogWriter("w2")
+    second.resume(0, log.tip.name, log.chain().restore(log.tip.name).bases)
+    log.append(second, record(b"3"))
+    assert log.tip.base_offset == 1
+    assert log.payloads() == [b"1", b"2", b"3"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(

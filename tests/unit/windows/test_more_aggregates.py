@@ -211,3 +211,12 @@ def test_reduce_gives_events_of_the_same_kind():
         driver.send(rows)
         driver.end()
         assert driver.output().to_dicts() == [{"k": "a", "window_start": 0, "window_end": 100, "v": 4, "name": "n4"}]
+
+
+def test_reduce_of_columns_whose_types_are_known():
+    trades = App("t").stream("trades", schema={"k": str, "t": int, "price": float, "n": int}, timestamp="t").key_by("k")
+    dearest = trades.reduce(lambda a, b: a if a.price > b.price else b, "price", "n")
+    assert dearest.schema == {"k": pl.String, "price": pl.Float64, "n": pl.Int64}
+    driver = TestDriver(dearest)
+    driver.send([{"k": "a", "t": 0, "price": 2.5, "n": 1}, {"k": "a", "t": 1, "price": 2.0, "n": 2}])
+    assert driver.output().select("price", "n").rows() == [(2.5, 1)]

@@ -182,8 +182,8 @@ class Fold(Scalar):
         return pl.Series(values.name, results, dtype=self._dtype, strict=True)
 
 
-def reducer(function: Callable[[Any, Any], Any], columns: tuple[str, ...]) -> Fold:
-    """The aggregate of `.reduce(function, *columns)`: a struct of these columns.
+def reducer(function: Callable[[Any, Any], Any], columns: tuple[str, ...], schema: pl.Schema | None = None) -> Fold:
+    """The aggregate of `.reduce(function, *columns)`: a struct of these columns, as `schema` has them.
 
     Raises:
         ConfigurationError: no columns, or not a function.
@@ -203,8 +203,10 @@ def reducer(function: Callable[[Any, Any], Any], columns: tuple[str, ...]) -> Fo
         return {name: made[name] for name in columns}
 
     record = Input(pl.struct(columns), f"struct({', '.join(columns)})", frozenset(columns))
+    known = schema is not None and all(name in schema for name in columns)
+    dtype = pl.Struct({name: schema[name] for name in columns}) if known and schema is not None else None
     label = getattr(function, "__qualname__", "function")
-    return Fold(label, record, lambda: None, lambda a, b: b if a is None else combine(a, b), combine, _same, None)
+    return Fold(label, record, lambda: None, lambda a, b: b if a is None else combine(a, b), combine, _same, dtype)
 
 
 def _same(state: Any) -> Any:

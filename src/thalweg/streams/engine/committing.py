@@ -12,6 +12,7 @@ from thalweg.faults import fault_point
 from thalweg.streams.batch import MIN_TIME
 from thalweg.streams.connector import TopicPartition
 from thalweg.streams.engine.commits import Epoch
+from thalweg.streams.engine.exchange.tasks import ScaledDataflow
 from thalweg.streams.engine.prefetch import FEW
 from thalweg.streams.engine.requests import Boundary
 from thalweg.streams.engine.snapshots import Upload
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from thalweg.streams.engine.checkpointing import Checkpointing
     from thalweg.streams.engine.commits import CommitPipeline
     from thalweg.streams.engine.dataflow import Dataflow
-    from thalweg.streams.engine.exchange.tasks import ScaledDataflow
     from thalweg.streams.engine.exchange.traffic import ExchangeTraffic
     from thalweg.streams.engine.job_outputs import JobOutputs
     from thalweg.streams.engine.prefetch import Prefetcher
