@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from thalweg.cli.kafka_options import SecurityFile, security_of
+from thalweg.cli.kafka_options import SecurityFile, cluster_or_log, security_of
 from thalweg.cli.topics import DEFAULT_LOG, LogFile, open_log, show
 from thalweg.errors import ConfigurationError
 
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Dead letters of a Kafka cluster or an embedded log.", no_args_is_help=True)
 
 Brokers = Annotated[
-    str | None, typer.Option("--brokers", "-b", help="host:port of a Kafka cluster, instead of the log of --log.")
+    str | None,
+    typer.Option(
+        "--brokers",
+        "-b",
+        help="host:port of a Kafka cluster, instead of the log of --log (also $THALWEG_KAFKA_BROKERS).",
+    ),
 ]
 Topic = Annotated[str, typer.Argument(help="The topic whose dead letters they are.")]
 Place = Annotated[str, typer.Argument(help='Which letter: its place, such as "0:17" (see `show`).')]
@@ -136,6 +141,7 @@ def replay(
 
 @contextmanager
 def _store(log: Path, brokers: str | None, security: Path | None) -> Iterator[LetterStore]:
+    brokers = cluster_or_log(brokers, log)
     if brokers is None:
         from thalweg.connectors.sqlite.letters import EmbeddedLetters
 

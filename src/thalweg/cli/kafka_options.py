@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,13 @@ SecurityFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that one request may take.", min=0.1)]
+
+
+def cluster_or_log(brokers: str | None, log: Path) -> str | None:
+    """Which cluster is meant, None: the embedded log. Where neither is named, $THALWEG_KAFKA_BROKERS is."""
+    from thalweg.cli.topics import DEFAULT_LOG
+
+    return brokers if brokers is not None or log != DEFAULT_LOG else os.environ.get("THALWEG_KAFKA_BROKERS")
 
 
 def security_of(file: Path | None) -> KafkaSecurity:

@@ -13,6 +13,7 @@ from thalweg.cli.kafka_options import (
     Brokers,
     SecurityFile,
     Timeout,
+    cluster_or_log,
     open_admin,
     print_rows,
     settings_of,
@@ -38,6 +39,7 @@ def topics(
     """List the topics of an embedded log, or (--brokers) of a Kafka cluster."""
     if context.invoked_subcommand is not None:
         return
+    brokers = cluster_or_log(brokers, log)
     if brokers is None:
         topics_of_log(log)
     else:

@@ -163,6 +163,8 @@ def test_the_command_line_reads_a_cluster(kafka: Any, new_topic: MakeTopic) -> N
         return done.output
 
     assert topic in call("list")
+    named = CliRunner().invoke(command_line, ["dlq", "list"], env={"THALWEG_KAFKA_BROKERS": kafka.bootstrap})
+    assert topic in named.output
     assert "ValueError" in call("show", topic)
     assert "3 letters were replayed" in call("replay", topic)
     assert "0 letters were replayed" in call("replay", topic)

@@ -14,7 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from thalweg import __version__
+from thalweg.cli.kafka_options import cluster_or_log
 from thalweg.cli.main import app
+from thalweg.cli.topics import DEFAULT_LOG
 from thalweg.connectors.sqlite_log import EmbeddedLog
 
 
@@ -108,6 +110,15 @@ def test_topics_and_jobs(script: Path) -> None:
     code, message = call("topics", "--log", log.parent / "none.db")
     assert code == 1
     assert "no embedded log at" in message
+
+
+def test_the_environment_names_the_cluster_where_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THALWEG_KAFKA_BROKERS", "broker:9092")
+    assert cluster_or_log(None, DEFAULT_LOG) == "broker:9092"
+    assert cluster_or_log("other:9092", DEFAULT_LOG) == "other:9092"
+    assert cluster_or_log(None, Path("mine.db")) is None
+    monkeypatch.delenv("THALWEG_KAFKA_BROKERS")
+    assert cluster_or_log(None, DEFAULT_LOG) is None
 
 
 def test_dead_letters(script: Path) -> None:
