@@ -11,13 +11,14 @@
 #   make bench-nexmark [ARGS="--events 500000"]  Nexmark q0 to q8 from Kafka, against Flink SQL
 #   make bench-alerts [ARGS="--quick"] rules, lists of open alerts, time from an event to its request
 #   make bench-state [ARGS="--quick"]  what state costs: per event, in checkpoints, at a restart
+#   make bench-engine                  Nexmark against Flink SQL, state, kill -9 with a million keys: all of the engine's
 PYTHON ?= python3
 RUN := .venv/bin/python
 ARGS ?=
 WORKERS ?= 2
 # Tests wait for brokers and for processes more than they compute: two files at a time, also on two cores.
 
-.PHONY: help setup demo test test-all check format bench bench-kafka bench-cep bench-rules bench-nexmark bench-alerts bench-state clean bench-takeover
+.PHONY: help setup demo test test-all check format bench bench-kafka bench-cep bench-rules bench-nexmark bench-alerts bench-state bench-engine clean bench-takeover
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -68,6 +69,8 @@ bench-kafka: setup
 
 bench-takeover: setup
 	@$(RUN) benchmarks/takeover.py $(ARGS)
+
+bench-engine: bench-nexmark bench-state bench-takeover
 
 clean:
 	rm -rf .venv .thalweg .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

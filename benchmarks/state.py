@@ -124,10 +124,9 @@ def filled(make: Callable[[], Operator], keys: int) -> Operator:
     return operator
 
 
-def cost_per_event(make: Callable[[], Operator], rows: int, keys: int, touched: int, repeat: int) -> float:
+def cost_per_event(operator: Operator, rows: int, keys: int, touched: int, repeat: int) -> float:
     """Nanoseconds of CPU per event (median of batches) with `keys` keys held, of which a batch touches `touched`."""
     dice = np.random.default_rng(3)
-    operator = filled(make, keys)
     times = []
     for turn in range(repeat + 2):
         chosen = dice.integers(0, keys, touched)
@@ -140,8 +139,12 @@ def events(keys: int, repeat: int) -> dict[str, Any]:
     sizes = [size for size in (1_000, 10_000, 100_000, 1_000_000) if size <= keys]
     found: dict[str, Any] = {}
     for name, (make, rows) in SHAPES.items():
-        fixed = {size: round(cost_per_event(make, rows, size, 1_000, repeat), 1) for size in sizes}
-        uniform = {size: round(cost_per_event(make, rows, size, rows, repeat), 1) for size in sizes}
+        fixed: dict[int, float] = {}
+        uniform: dict[int, float] = {}
+        for size in sizes:
+            operator = filled(make, size)
+            fixed[size] = round(cost_per_event(operator, rows, size, 1_000, repeat), 1)
+            uniform[size] = round(cost_per_event(operator, rows, size, rows, repeat), 1)
         found[name] = {
             "ns_per_event_1000_keys_touched": fixed,
             "ratio": round(max(fixed.values()) / fixed[1_000], 2),
@@ -236,7 +239,7 @@ def backends(keys: int, repeat: int, redis_url: str | None) -> dict[str, Any]:
         for name, backend in chosen.items():
             pool: StatePool = backend.open("bench")
             with using(pool):
-                cost = cost_per_event(make, rows, keys, 1_000, repeat)
+                cost = cost_per_event(filled(make, keys), rows, keys, 1_000, repeat)
             found[name] = {"ns_per_event": round(cost, 1), "spilled_bytes": pool.spilled_bytes}
             pool.close()
             print(f"{name}: {found[name]}", flush=True)

@@ -75,7 +75,7 @@ def start(path: Path, backend: str) -> subprocess.Popen[str]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
     path = tmp_path_factory.mktemp("calm") / "data.db"
     log = fill(path)
-    assert start(path, "StateBackend.memory()").wait(120) == 0
+    assert start(path, "StateBackend.memory()").wait(300) == 0
     return results(log)
 
 
@@ -99,7 +99,7 @@ def test_kill_9_changes_nothing_on_any_backend(tmp_path, undisturbed, kind):
                 kills += 1
             job.communicate(timeout=30)
         last = start(tmp_path / "data.db", backend)
-        out, _ = last.communicate(timeout=120)
+        out, _ = last.communicate(timeout=300)
         assert last.returncode == 0
     spilled, resident, _ = map(int, out.splitlines()[-1].split())
     assert kills > 0

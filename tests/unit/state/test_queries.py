@@ -73,7 +73,7 @@ def running(app: App) -> Iterator[None]:
 
 def wait_for(app: App, name: str, key: Any, ready: Any) -> pl.DataFrame:
     """Asks until the rows have come through."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not ready(found := app.query(name, key)):
         assert time.monotonic() < deadline, found
         time.sleep(0.01)
