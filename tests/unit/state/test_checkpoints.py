@@ -118,4 +118,4 @@ def test_a_checkpoint_that_takes_longer_than_its_timeout_fails_the_job():
     app = App("job", broker=broker, checkpoint=CheckpointConfig(timeout=200), commit_interval=1)
     counting(app)
     with pytest.raises(ConnectorError, match="not durable after 200 ms"):
-        app.run(seconds=5)
+        app.run(seconds=120)
