@@ -16,8 +16,6 @@ from thalweg.formats.schemas import resolve
 from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, Int64s, RawRecords, UInt64s
 
 VALUE = "value"
-_IN_PLACE = 12
-"""Bytes that an Arrow view holds itself."""
 
 
 class RawFormat:
@@ -127,17 +125,14 @@ def row_bytes(column: pl.Series) -> RowBytes:
     >>> row_bytes(pl.Series([b"ab", None, b"c"])).lengths.tolist()
     [2, 0, 1]
     """
+    from thalweg.formats.kernels.binary import read_views
+
     array = column.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
     buffers = array.buffers()
-    # A view: length, then up to 12 bytes in place, or else 4 of them, the buffer they are in, and where.
-    base = buffers[1].address + 16 * array.offset
-    views = np.frombuffer(buffers[1], np.int32).reshape(-1, 4)[array.offset : array.offset + len(array)]
-    lengths = views[:, 0].astype(np.int64)
-    addresses = base + 16 * np.arange(len(array), dtype=np.int64) + 4
-    far = lengths > _IN_PLACE
-    if far.any():
-        bodies = np.array([body.address if body is not None else 0 for body in buffers[2:]], np.int64)
-        addresses[far] = bodies[views[far, 2]] + views[far, 3]
+    bodies = np.array([0 if body is None else body.address for body in buffers[2:]], np.int64)
+    addresses, lengths = np.empty(len(array), np.int64), np.empty(len(array), np.int64)
+    if len(array):
+        read_views(buffers[1].address + 16 * array.offset, bodies, addresses, lengths)
     if array.null_count:
         lengths[column.is_null().to_numpy()] = 0
     return RowBytes(addresses, lengths, array)

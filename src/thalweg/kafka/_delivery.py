@@ -13,7 +13,7 @@ import numpy as np
 from thalweg.errors import ConnectorError, FencedError
 from thalweg.kafka import _produce_api as native
 from thalweg.kafka._produce_api import Failure, address, api
-from thalweg.kafka._produce_kernels import FUTURE_BIT, REPORT_WORDS, RING, drain
+from thalweg.kafka._produce_kernels import FUTURE_BIT, LANES, REPORT_WORDS, RING, drain
 
 _KEPT_FAILURES = 1000
 _SLICE_MS = 5
@@ -74,6 +74,8 @@ class Deliveries:
         self.sent = np.zeros(RING, dtype=np.int64)
         """Messages per generation % RING; counted up by the sender before it hands them over."""
         self.done = np.zeros(RING, dtype=np.int64)
+        self.lanes = np.zeros(LANES, dtype=np.int64)
+        """Bytes that came back from each lane, delivered or not."""
         self.failed = 0
         self.refusal: Failure | None = None
         """The broker does not let us in; None once something was delivered, or the refusal was told."""
@@ -111,7 +113,8 @@ class Deliveries:
             target = np.array([-1 if generation is None else generation, 0], dtype=np.int64)
             while True:
                 n = drain(
-                    self._calls, self._event, timeout_ms, self.sent, self.done, self._scratch, self._reports, target
+                    *(self._calls, self._event, timeout_ms, self.sent, self.done, self.lanes),
+                    *(self._scratch, self._reports, target),
                 )
                 resolved += self._take(n)
                 other = bool(self._event[1])  # a log line or an error; what it was in front of is still there

@@ -26,9 +26,13 @@ FUTURE_BIT = 1 << 62
 """Set in the opaque of a message whose delivery somebody waits for one by one."""
 RING = 64
 """How many generations may be in flight at once."""
+LANES = 4096
+"""How many (topic, partition) pairs are sent to with an eye on what is under way to them; number 0 is all others."""
 REPORT_WORDS = 6
 """A delivery report: opaque, error, partition, offset, timestamp, topic handle."""
 
+_RECORD_BYTES = 20
+"""What a record of a request has beside key, value and headers, in bytes, at most."""
 _V_RKT, _V_PARTITION, _V_VALUE, _V_KEY, _V_OPAQUE, _V_MSGFLAGS, _V_TIMESTAMP, _V_HEADER = 2, 3, 4, 5, 6, 7, 8, 9
 _F_COPY = 2
 _EVENT_DR = 1
@@ -109,11 +113,14 @@ def fill_messages(
         null_keys, null_values, partitions: empty where no row has one.
         extra: bytes of each row's headers, which count towards the limit; empty for none.
         span: [0] first row (moved on), [1] end row, [2] largest record, [3] number of refused rows (moved on),
-            [4], [5] bytes of the values and of the keys.
+            [4], [5] bytes of the values and of the keys, [6] the partition of rows that name none, [7] bytes of a
+            request after which the next call goes on (the first message is always taken), [8] (out) bytes of keys and
+            values taken.
         refused: gets the rows that are larger than the largest record allowed; they are left out.
         rows: gets the row of each message.
     """
     count = 0
+    taken = 0
     row = span[0]
     while row < span[1] and count < len(messages):
         start = value_offsets[row]
@@ -131,11 +138,14 @@ def fill_messages(
             span[3] += 1
             row += 1
             continue
+        if count > 0 and taken + size + key_size + (count + 1) * _RECORD_BYTES > span[7]:
+            break
+        taken += size + key_size
         null = len(null_values) > 0 and null_values[row]
         message = messages[count]
         message[0] = 0
         message[1] = 0
-        message[2] = partitions[row] if len(partitions) > 0 else -1
+        message[2] = partitions[row] if len(partitions) > 0 else span[6]
         message[3] = 0 if null else value_base + start
         message[4] = 0 if null else size
         message[5] = key_base + key_start if has_key else 0
@@ -146,6 +156,7 @@ def fill_messages(
         count += 1
         row += 1
     span[0] = row
+    span[8] = taken
     return count
 
 
@@ -232,12 +243,20 @@ def produce_each(
 
 
 @njit(  # type: ignore[untyped-decorator]
-    "int64(int64[::1], int64[::1], int64, int64[::1], int64[::1], int64[::1], int64[:, ::1], int64[::1])",
+    "int64(int64[::1], int64[::1], int64, int64[::1], int64[::1], int64[::1], int64[::1], int64[:, ::1], int64[::1])",
     nogil=True,
     cache=True,
 )
 def drain(
-    calls: Any, open_event: Any, timeout_ms: int, sent: Any, done: Any, scratch: Any, reports: Any, target: Any
+    calls: Any,
+    open_event: Any,
+    timeout_ms: int,
+    sent: Any,
+    done: Any,
+    lanes: Any,
+    scratch: Any,
+    reports: Any,
+    target: Any,
 ) -> int:
     """Takes delivery reports off the queue until the target generation is delivered, or `timeout_ms` is over.
 
@@ -247,6 +266,7 @@ def drain(
         open_event: [0] an event whose messages did not all fit into `reports` last time; [1] (out) an event of
             another kind, which the caller must handle and destroy.
         sent, done: messages per generation, by generation % RING; `done` is counted up here.
+        lanes: bytes of keys and values of the messages that came back, by opaque // RING; counted up here.
         scratch: room for message pointers.
         reports: gets the failures, and every message with FUTURE_BIT.
         target: [0] generation to wait for, -1 to stop after what is there now; [1] (out) failures counted.
@@ -284,6 +304,9 @@ def drain(
                 failed = error != 0
                 if opaque & FUTURE_BIT == 0:
                     done[opaque % RING] += 1
+                    lane = opaque // RING
+                    if 0 < lane < len(lanes):
+                        lanes[lane] += message[4] + message[6]
                 if failed:
                     target[1] += 1
                 if failed or opaque & FUTURE_BIT != 0:

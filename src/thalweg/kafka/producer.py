@@ -27,6 +27,7 @@ from thalweg.kafka._delivery import (
     RecordMetadata,
 )
 from thalweg.kafka._frame_records import FrameLayout, FrameLike, HeaderSource
+from thalweg.kafka._lanes import Lanes
 from thalweg.kafka._send_columns import ColumnSender, Headers, Records
 from thalweg.kafka._single_record import send_one
 from thalweg.kafka._transactions import Transactions
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["DeliveryFailure", "Headers", "KafkaProducer", "ProduceError", "ProducerStatistics", "RecordMetadata"]
 
 _ROOM_MS = 5
+_CHOOSING = {"partitioner", "sticky.partitioning.linger.ms"}
+"""Settings that say how librdkafka chooses partitions: then it does."""
 _PARTITIONS_AGE = 60.0
 """Seconds after which a topic's partitions are counted again, for partitioners of ours."""
 
@@ -116,6 +119,12 @@ class KafkaProducer(Transactions):
         self.max_record_bytes = max_record_bytes
         self._sender = ColumnSender(self._handle, self._deliveries, self._while_waiting)
         self._partition_counts: dict[str, tuple[int, float]] = {}
+        own_choice = self._partitioner is not None or _CHOOSING & (settings or {}).keys()
+        self._lanes = (
+            None
+            if own_choice or config["enable.idempotence"] not in (True, "true")
+            else Lanes(self._handle, self._deliveries.lanes, batch_size, linger_ms / 1000)
+        )
 
     # ---------------------------------------------------------------- single records
 
@@ -255,7 +264,7 @@ class KafkaProducer(Transactions):
                 f"{len(too_large)} records for {topic!r} exceed {limit} bytes (rows {some} …); nothing was sent",
                 native.failure(native.MSG_SIZE_TOO_LARGE),
             )
-        self._send(topic, records, limit)
+        self._send(topic, records, limit, spread=True)
         return len(records.values)
 
     def send_records(
@@ -287,7 +296,10 @@ class KafkaProducer(Transactions):
         records = Records(values, keys, null_keys, timestamps, partitions, headers)
         return self._send(topic, records, max_record_bytes or self.max_record_bytes)
 
-    def _send(self, topic: str, records: Records, limit: int) -> Int64s:
+    def _send(self, topic: str, records: Records, limit: int, *, spread: bool = False) -> Int64s:
+        """Args:
+        spread: records without key and partition go to a partition that has nothing under way.
+        """
         if self._partitioner is not None:
             chosen = self._partitions(topic, records.keys, records.null_keys, len(records.values))
             given = records.partitions
@@ -295,7 +307,9 @@ class KafkaProducer(Transactions):
         with self._send_lock:
             self._check_open()
             handle = self._topic(topic)
-            refused = self._sender.send(handle, records, limit, self._generation)
+            free = spread and self._lanes is not None and records.keys is None and records.partitions is None
+            lanes = self._lanes.of(topic, handle) if free and self._lanes is not None else None
+            refused = self._sender.send(handle, records, limit, self._generation, lanes)
             self._sent += len(records.values) - len(refused)
             self._refused += len(refused)
         return refused
@@ -335,6 +349,8 @@ class KafkaProducer(Transactions):
         with self._send_lock:
             self._check_open()
             self._partition_counts.pop(topic, None)
+            if self._lanes is not None:
+                self._lanes.forget(topic)
             failure = native.refresh_topic(self._handle, self._topic(topic), int(timeout * 1000))
         if failure is not None:
             raise ProduceError(f"the partitions of {topic!r} can't be asked for: {failure}", failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.unit.formats.conftest import GuardedMemory, raw_records
 from thalweg.formats import open_format
 from thalweg.formats.binary import bad_utf8, binary_column
 from thalweg.formats.kernels.binary import copy_rows
+from thalweg.formats.raw import row_bytes
 
 PAYLOADS = st.lists(st.none() | st.binary(max_size=40) | st.text(max_size=20).map(str.encode))
 
@@ -78,11 +80,21 @@ def test_copies_stay_inside_the_buffer() -> None:
 def test_the_kernels_come_from_the_cache(tmp_path: Path) -> None:
     code = (
         "from thalweg.formats.kernels import binary as k; from thalweg.formats.kernels.compile import cache_hits;"
-        "print(*map(cache_hits, (k.offsets_of, k.copy_rows, k.find_bad_utf8)))"
+        "print(*map(cache_hits, (k.offsets_of, k.copy_rows, k.find_bad_utf8, k.read_views)))"
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     runs = [
         subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True).stdout
         for _ in range(2)
     ]
-    assert [run.split() for run in runs] == [["0"] * 3, ["1"] * 3]
+    assert [run.split() for run in runs] == [["0"] * 4, ["1"] * 4]
+
+
+@settings(deadline=None)
+@given(PAYLOADS, st.integers(0, 5), st.booleans())
+def test_payloads_are_found_where_they_lie(payloads: list[bytes | None], start: int, chunked: bool) -> None:
+    column = pl.Series(payloads, dtype=pl.Binary)
+    column = (pl.concat([column, column], rechunk=False) if chunked else column).slice(start)
+    found = row_bytes(column)
+    places = zip(found.addresses.tolist(), found.lengths.tolist(), strict=True)
+    assert [ctypes.string_at(address, length) for address, length in places] == [value or b"" for value in column]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thalweg.formats.kernels.compile import entry
-from thalweg.formats.kernels.memory import copy_bytes
+from thalweg.formats.kernels.memory import copy_bytes, load_u32
 from thalweg.formats.kernels.text import valid_utf8
 
 Bools = npt.NDArray[np.bool_]
@@ -49,3 +49,19 @@ def find_bad_utf8(addresses: Int64s, lengths: Int64s, out: Bools) -> int:
         if out[row]:
             bad += 1
     return bad
+
+
+@entry("void(int64, Array(int64, 1, 'C', readonly=True), int64[::1], int64[::1])")
+def read_views(views: int, buffers: Int64s, addresses: Int64s, lengths: Int64s) -> None:
+    """Where the values of an Arrow view column lie.
+
+    Args:
+        views: the address of the first view: length, then up to 12 bytes in place, or else 4 of them, the number of
+            the buffer that has them all, and where in it. They are Arrow's own, not from outside.
+        buffers: addresses of the buffers.
+    """
+    for row in range(len(lengths)):
+        view = views + 16 * row
+        length = load_u32(view)
+        lengths[row] = length
+        addresses[row] = view + 4 if length <= 12 else buffers[load_u32(view + 8)] + load_u32(view + 12)
