@@ -6,12 +6,15 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from thalweg.errors import ConfigurationError, ConnectorError
-from thalweg.kafka._frame_records import KeyColumn, key_column
+from thalweg.formats import open_format
+from thalweg.formats.writable import EncodeError, encode_rows
+from thalweg.kafka._frame_records import TOO_LARGE, KeyColumn, key_column
 from thalweg.kafka.admin import KafkaAdmin
 from thalweg.kafka.producer import Headers, KafkaProducer
 from thalweg.records import MAX_DEAD_PAYLOAD, EncodedRecords, Int64s
@@ -34,7 +37,7 @@ class KafkaOutputs:
 
     def __init__(self, admin: KafkaAdmin, job: str) -> None:
         self.refused = 0
-        """Records that were too large for their topic; each went to a dead-letter topic instead."""
+        """Records too large for their topic, and rows that the format can't write; each is in a dead-letter topic."""
         self._admin = admin
         self._job = job
         self._limits: dict[str, int] = {}
@@ -55,13 +58,18 @@ class KafkaOutputs:
             self._limits[topic] = self._admin.describe(topic).max_record_bytes
 
     def write(self, producer: KafkaProducer, write: SinkWrite) -> None:
-        """Sends the rows; those that are too large go to the dead-letter topic, cut, with hash and size.
+        """Sends the rows; those that are too large go to the dead-letter topic, cut, with hash and size, and those that
+        the format can't write as JSON.
 
         Raises:
             ConnectorError: the producer can't go on.
         """
         self.prepare(write.topic)
-        values = write.encoder.encode(write.frame)
+        encoded = encode_rows(write.encoder, write.frame)
+        if encoded.errors:
+            self._bury_rows(producer, write, encoded.errors)
+            write = _some_rows(write, encoded.rows)
+        values = encoded.records
         if len(values) != write.frame.height and (write.key_column or write.timestamps is not None or write.headers):
             raise ConfigurationError(
                 f"sink to {write.topic!r}: the format packs {write.frame.height} rows into {len(values)} records, so "
@@ -87,9 +95,41 @@ class KafkaOutputs:
         topic = write.topic if write.topic.endswith(DEAD_SUFFIX) else write.topic + DEAD_SUFFIX
         self.prepare(topic)
         room = self._limits[topic] - _OVERHEAD
-        letters = [
-            self._letter(write, _row(values, int(row)), int(row), min(MAX_DEAD_PAYLOAD, room // 2)) for row in rows
-        ]
+        limit = self._limits[write.topic]
+        letters = []
+        for row in rows.tolist():
+            payload = _row(values, row)
+            text = f"the record has {len(payload)} bytes; the topic takes {limit} (max.message.bytes)"
+            letters.append(self._letter(write, payload, EncodeError(row, TOO_LARGE, text), room))
+        self._send_letters(producer, topic, room, rows, keys, letters)
+        self.refused += len(rows)
+        logger.warning("%d records were too large for topic %r; they are in %r", len(rows), write.topic, topic)
+
+    def _bury_rows(self, producer: KafkaProducer, write: SinkWrite, errors: Sequence[EncodeError]) -> None:
+        """Rows that the format can't write: as JSON, as far as that has a form for them."""
+        topic = write.topic if write.topic.endswith(DEAD_SUFFIX) else write.topic + DEAD_SUFFIX
+        self.prepare(topic)
+        room = self._limits[topic] - _OVERHEAD
+        rows = np.array([error.row for error in errors], dtype=np.int64)
+        texts = open_format("json").encoder().encode(write.frame[rows])
+        letters = [self._letter(write, _row(texts, at), error, room) for at, error in enumerate(errors)]
+        keys = None if write.key_column is None else key_column(write.frame[write.key_column])
+        self._send_letters(producer, topic, room, rows, keys, letters)
+        self.refused += len(errors)
+        logger.warning(
+            "%d rows can't be written to topic %r; they are in %r. The first: %s",
+            *(len(errors), write.topic, topic, errors[0].message),
+        )
+
+    def _send_letters(
+        self,
+        producer: KafkaProducer,
+        topic: str,
+        room: int,
+        rows: Int64s,
+        keys: KeyColumn | None,
+        letters: Sequence[tuple[bytes, dict[str, bytes]]],
+    ) -> None:
         dead_keys = None
         if keys is not None:
             cut = [_row(keys.records, int(row))[: min(_MAX_DEAD_KEY, room // 8)] for row in rows]
@@ -106,26 +146,39 @@ class KafkaOutputs:
             raise ConnectorError(
                 f"topic {topic!r} takes {room} bytes a record, too few for a dead letter; raise its limit"
             )
-        self.refused += len(rows)
-        logger.warning("%d records were too large for topic %r; they are in %r", len(rows), write.topic, topic)
 
-    def _letter(self, write: SinkWrite, payload: bytes, row: int, most: int) -> tuple[bytes, dict[str, bytes]]:
+    def _letter(
+        self, write: SinkWrite, payload: bytes, error: EncodeError, room: int
+    ) -> tuple[bytes, dict[str, bytes]]:
         limit = self._limits[write.topic]
         described: dict[str, object] = {
             "topic": write.topic,
             "payload_size": len(payload),
             "payload_sha256": hashlib.sha256(payload).hexdigest(),
             "operator": f"sink:{write.topic}",
-            "error_class": "RecordTooLarge",
-            "error_message": f"the record has {len(payload)} bytes; the topic takes {limit} (max.message.bytes)",
+            "error_class": error.error_class,
+            "error_message": error.message,
             "details": json.dumps({"job": self._job, "limit": limit}),
             "attempt": 1,
         }
         if write.timestamps is not None:
-            described["timestamp"] = int(write.timestamps[row])
+            described["timestamp"] = int(write.timestamps[error.row])
         # What the record itself said comes first: a dead letter that is too large keeps its origin.
-        own = dict(write.headers[row]) if write.headers is not None else {}
-        return payload[:most], {name: str(value).encode() for name, value in described.items()} | own
+        own = dict(write.headers[error.row]) if write.headers is not None else {}
+        headers = {name: str(value).encode() for name, value in described.items()} | own
+        return payload[: min(MAX_DEAD_PAYLOAD, room // 2)], headers
+
+
+def _some_rows(write: SinkWrite, rows: Int64s | None) -> SinkWrite:
+    if rows is None:
+        return write
+    return replace(
+        write,
+        frame=write.frame[rows],
+        timestamps=None if write.timestamps is None else write.timestamps.gather(rows),
+        headers=None if write.headers is None else [write.headers[row] for row in rows.tolist()],
+        partitions=None if write.partitions is None else write.partitions.gather(rows),
+    )
 
 
 def _milliseconds(series: pl.Series) -> Int64s:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from thalweg.errors import ConfigurationError
+
 
 class ErrorClass(StrEnum):
     """The `error_class` of a `DecodeError`. Their names are part of the dead-letter format and never change."""
@@ -46,6 +48,8 @@ class ErrorClass(StrEnum):
     """The registry did not answer for as long as the format was told to wait."""
     INVALID_VALUE = "InvalidValue"
     """A record that its JSON Schema does not accept."""
+    UNWRITABLE = "Unwritable"
+    """A row that the output's format or schema has no form for: a null where none is allowed, a number too large …"""
 
 
 MAX_DEPTH = 200
@@ -54,6 +58,10 @@ MAX_COLUMNS = 1_000
 """How many columns inference makes before it asks for a schema."""
 MAX_CHUNK_BYTES = 1 << 30
 """Records are read in chunks of at most this size, as Arrow's string views have 32-bit offsets."""
+
+
+class UnwritableError(ConfigurationError):
+    """A value that the format can't write; rows without it may be fine."""
 
 
 class Refused(Exception):

@@ -12,7 +12,11 @@ import polars as pl
 
 from thalweg.errors import ConfigurationError
 from thalweg.formats import Format, open_format
+from thalweg.formats.errors import UnwritableError
 from thalweg.formats.raw import RawFormat, bytes_of, payloads, row_bytes
+from thalweg.formats.writable import Encoded, EncodeError, encode_rows
+from thalweg.kafka import _produce_api as native
+from thalweg.kafka._delivery import ProduceError
 from thalweg.kafka._header_columns import HeaderColumns
 from thalweg.kafka._send_columns import Records
 from thalweg.records import EncodedRecords, Int32s, Int64s
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FrameLike: TypeAlias = "pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch"
+TOO_LARGE = "RecordTooLarge"
+"""The error class of a record that its topic does not take."""
+_NO_RECORDS = EncodedRecords(np.zeros(0, np.uint8), np.zeros(1, np.int64))
 HeaderSource: TypeAlias = str | Mapping[str, str | bytes | pl.Expr]
 
 
@@ -43,6 +50,26 @@ def key_column(series: pl.Series) -> KeyColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameRecords:
+    """A frame's records: record i is row `rows[i]` (None: row i); `errors` has the rows that are none."""
+
+    frame: pl.DataFrame
+    records: Records
+    rows: Int64s | None
+    errors: list[EncodeError]
+
+    def too_large(self, limit: int) -> list[EncodeError]:
+        """The records of more than `limit` bytes, by their rows."""
+        sizes = self.records.sizes()
+        found = np.flatnonzero(sizes > limit)
+        rows = found if self.rows is None else self.rows[found]
+        return [
+            EncodeError(row, TOO_LARGE, f"the record has {size} bytes; at most {limit} are taken")
+            for row, size in zip(rows.tolist(), sizes[found].tolist(), strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class FrameLayout:
     """Which part of a record each column is; see `KafkaProducer.send_frame`."""
 
@@ -53,28 +80,31 @@ class FrameLayout:
     headers: HeaderSource | None = None
     columns: Sequence[str] | None = None
 
-    def records(self, data: FrameLike, topic: str) -> Records:
-        """The records of a frame.
+    def records(self, data: FrameLike, topic: str) -> FrameRecords:
+        """The records of a frame; rows that the format can't write are left out and named.
 
         Raises:
             ConfigurationError: columns that are missing or of a wrong type, or a format that packs rows which have
                 keys, times, partitions or headers of their own.
         """
-        frame = as_frame(data)
+        frame = given = as_frame(data)
         self._check(frame)
         made = open_format(self.format, topic)
         body = frame.select(self.columns if self.columns is not None else self._payload_columns(frame))
         if not body.width:
             raise ConfigurationError("the frame has no columns to make values of")
         plain = isinstance(made, RawFormat)  # as it lies: librdkafka makes the only copy
-        values = row_bytes(payloads(body)) if plain else made.encoder().encode(body)
+        encoded = Encoded(_NO_RECORDS) if plain else encode_rows(made.encoder(), body)
+        values = row_bytes(payloads(body)) if plain else encoded.records
+        if encoded.rows is not None:
+            frame = frame[encoded.rows]
         if len(values) != frame.height and (self.key or self.timestamp or self.partition or self.headers):
             raise ConfigurationError(
                 f"the format {made.name!r} packs {frame.height} rows into {len(values)} records, so rows can't have "
                 "keys, timestamps, partitions or headers of their own"
             )
         keys = None if self.key is None else key_column(frame[self.key])
-        return Records(
+        records = Records(
             values=values,
             keys=None if keys is None else keys.records,
             null_keys=None if keys is None else keys.nulls,
@@ -83,6 +113,7 @@ class FrameLayout:
             headers=None if self.headers is None else HeaderColumns.of(frame, self.headers),
             null_values=_tombstones(payloads(body)) if plain else None,
         )
+        return FrameRecords(given, records, encoded.rows, encoded.errors)
 
     def _payload_columns(self, frame: pl.DataFrame) -> list[str]:
         """All but reserved ones and those that are only there to place the record."""
@@ -133,3 +164,22 @@ def _partitions(series: pl.Series) -> Int32s:
 def _tombstones(values: pl.Series) -> npt.NDArray[np.bool_] | None:
     """Rows without a value, which raw and text can say."""
     return values.is_null().to_numpy() if values.null_count() else None
+
+
+def raise_refused(topic: str, unwritable: Sequence[EncodeError], too_large: Sequence[EncodeError], limit: int) -> None:
+    """Says which rows of a frame can't be sent, if there are any.
+
+    Raises:
+        ConfigurationError: the format can't write some.
+        ProduceError: some are too large.
+    """
+    if unwritable:
+        raise UnwritableError(
+            f"{len(unwritable)} rows for {topic!r} can't be written: {unwritable[0].message}; nothing was sent"
+        )
+    if too_large:
+        some = ", ".join(str(error.row) for error in too_large[:5])
+        raise ProduceError(
+            f"{len(too_large)} records for {topic!r} exceed {limit} bytes (rows {some} …); nothing was sent",
+            native.failure(native.MSG_SIZE_TOO_LARGE),
+        )

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
 from thalweg.formats import Format
+from thalweg.formats.writable import refused_rows
 from thalweg.kafka import _produce_api as native
 from thalweg.kafka._consume_api import partition_states
 from thalweg.kafka._delivering import ProducerStatistics
@@ -26,7 +27,7 @@ from thalweg.kafka._delivery import (
     ProduceError,
     RecordMetadata,
 )
-from thalweg.kafka._frame_records import FrameLayout, FrameLike, HeaderSource
+from thalweg.kafka._frame_records import FrameLayout, FrameLike, HeaderSource, raise_refused
 from thalweg.kafka._lanes import Lanes
 from thalweg.kafka._send_columns import ColumnSender, Headers, Records
 from thalweg.kafka._single_record import send_one
@@ -37,6 +38,8 @@ from thalweg.kafka.tokens import Tokens
 from thalweg.records import EncodedRecords, Int32s, Int64s
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from thalweg.kafka.security import KafkaSecurity
 
 __all__ = ["DeliveryFailure", "Headers", "KafkaProducer", "ProduceError", "ProducerStatistics", "RecordMetadata"]
@@ -234,6 +237,7 @@ class KafkaProducer(Transactions):
         headers: HeaderSource | None = None,
         columns: Sequence[str] | None = None,
         max_record_bytes: int | None = None,
+        on_refused: Callable[[pl.DataFrame], object] | None = None,
     ) -> int:
         """Sends a frame's rows, in order; returns how many records they are, once librdkafka has them.
 
@@ -249,23 +253,25 @@ class KafkaProducer(Transactions):
             columns: the columns of the values; None: all but `partition`, a column of `headers`, and those that start
                 with two underscores.
             max_record_bytes: key, value and headers of one record, where the topic's limit is known.
+            on_refused: gets the rows that can't be sent, with the columns `__error_class` ("RecordTooLarge", or what
+                the format says: "Unwritable", "InvalidValue") and `__error_message`, once the others are sent. Without
+                it such a row raises, and none of the frame is sent.
 
         Raises:
-            ConfigurationError: columns that are missing or of a wrong type.
-            ProduceError: records that are too large (it names rows); then none is sent.
+            ConfigurationError: columns that are missing or of a wrong type, or a row that the format can't write.
+            ProduceError: records that are too large (it names rows).
             ConnectorError: the producer is closed, or can't go on.
         """
-        layout = FrameLayout(format, key, timestamp, partition, headers, columns)
-        records = layout.records(frame, topic)
+        made = FrameLayout(format, key, timestamp, partition, headers, columns).records(frame, topic)
         limit = max_record_bytes or self.max_record_bytes
-        if len(too_large := np.flatnonzero(records.sizes() > limit)):
-            some = ", ".join(map(str, too_large[:5].tolist()))
-            raise ProduceError(
-                f"{len(too_large)} records for {topic!r} exceed {limit} bytes (rows {some} …); nothing was sent",
-                native.failure(native.MSG_SIZE_TOO_LARGE),
-            )
-        self._send(topic, records, limit, spread=True)
-        return len(records.values)
+        too_large = made.too_large(limit)
+        if on_refused is None:
+            raise_refused(topic, made.errors, too_large, limit)
+        self._send(topic, made.records, limit, spread=True)
+        if on_refused is not None and (made.errors or too_large):
+            self._refused += len(made.errors)
+            on_refused(refused_rows(made.frame, [*made.errors, *too_large]))
+        return len(made.records.values) - len(too_large)
 
     def send_records(
         self,

@@ -16,6 +16,7 @@ import pytest
 
 from tests.integration.kafka.commit_tools import read
 from thalweg.errors import ConfigurationError, FencedError
+from thalweg.formats.avro import AvroDecoder, AvroEncoder
 from thalweg.kafka import KafkaConsumer, KafkaProducer, ProduceError
 from thalweg.kafka.partitioners import ConsistentHash, Vectorised, partition_for
 
@@ -231,3 +232,59 @@ def test_times_of_every_type(kafka: Any, topic: str) -> None:
         with KafkaProducer(kafka.bootstrap) as producer:
             producer.send_frame(topic, pl.DataFrame({"value": ["x"]}).with_columns(at=column), timestamp="at")
     assert {r.timestamp()[1] for r in read(kafka.bootstrap, topic)} == {int(at.timestamp() * 1000)}
+
+
+def test_rows_that_cannot_be_sent_come_back_and_the_others_go(kafka: Any, topic: str) -> None:
+    data = pl.DataFrame({"value": ["a", "b" * 5000, "c", "d" * 6000], "k": [1, 2, 3, 4]})
+    refused: list[pl.DataFrame] = []
+    with KafkaProducer(kafka.bootstrap, max_record_bytes=4000) as producer:
+        assert producer.send_frame(topic, data, format="text", key="k", on_refused=refused.append) == 2
+        assert producer.send_frame(topic, data[:1], format="text", key="k", on_refused=refused.append) == 1
+        assert producer.statistics.refused == 2
+    assert sorted((r.key(), r.value()) for r in read(kafka.bootstrap, topic)) == [
+        (b"1", b"a"),
+        (b"1", b"a"),
+        (b"3", b"c"),
+    ]
+    (found,) = refused
+    assert found.select("k", "__error_class").rows() == [(2, "RecordTooLarge"), (4, "RecordTooLarge")]
+    assert found["value"].str.len_bytes().to_list() == [5000, 6000]
+    assert found["__error_message"][0] == "the record has 5001 bytes; at most 4000 are taken"
+
+
+def test_rows_that_the_format_cannot_write_come_back(kafka: Any, topic: str) -> None:
+    fields = [{"name": "n", "type": "long"}, {"name": "text", "type": "string"}]
+    format = _Avro({"type": "record", "name": "R", "fields": fields})
+    data = pl.DataFrame(
+        {"n": [1, None, 3, 4], "text": ["a", "b", "c" * 5000, "d"], "id": ["1", "2", "3", "4"], "at": [10, 20, 30, 40]}
+    )
+    refused: list[pl.DataFrame] = []
+    with KafkaProducer(kafka.bootstrap, max_record_bytes=4000) as producer:
+        with pytest.raises(ConfigurationError, match=r"'n' of row 1 is null.*nothing was sent"):
+            producer.send_frame(topic, data, format=format, key="id")
+        sent = producer.send_frame(
+            topic, data, format=format, key="id", timestamp="at", headers={"of": pl.col("id")},
+            columns=["n", "text"], on_refused=refused.append,
+        )  # fmt: skip
+    assert sent == 2
+    records = read(kafka.bootstrap, topic)
+    assert sorted((r.key(), r.timestamp()[1], r.headers()) for r in records) == [
+        (b"1", 10, [("of", b"1")]),
+        (b"4", 40, [("of", b"4")]),
+    ]
+    assert refused[0].select("id", "__error_class").rows() == [("2", "Unwritable"), ("3", "RecordTooLarge")]
+
+
+class _Avro:
+    """Avro without a registry."""
+
+    name = "plain-avro"
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._schema = schema
+
+    def encoder(self) -> AvroEncoder:
+        return AvroEncoder(self._schema)
+
+    def decoder(self, schema: Any = None, columns: Any = None) -> AvroDecoder:
+        return AvroDecoder(self._schema)

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from thalweg.errors import ConfigurationError
 from thalweg.formats.avro.schema import AvroType, parse
 from thalweg.formats.avro.types import avro_of
 from thalweg.formats.avro.writing import WritePlan, plan_for
+from thalweg.formats.errors import ErrorClass, UnwritableError
 from thalweg.formats.kernels import write_avro as kernel
+from thalweg.formats.writable import Encoded, EncodeError, without_empty
 from thalweg.records import EncodedRecords
 
 _TYPICAL = 12
@@ -49,6 +50,19 @@ class AvroEncoder:
             ConfigurationError: a column that can't be written as the schema says, or a null that it does not take;
                 names field and row.
         """
+        return self._encode(frame, None)
+
+    def encode_rows(self, frame: pl.DataFrame) -> Encoded:
+        """One payload per row that the schema takes; the others are in `errors`.
+
+        Raises:
+            ConfigurationError: a column that can't be written as the schema says.
+        """
+        errors: list[EncodeError] = []
+        return without_empty(self._encode(frame, errors), errors)
+
+    def _encode(self, frame: pl.DataFrame, errors: list[EncodeError] | None) -> EncodedRecords:
+        """With `errors`, a row that can't be written is noted there and has no bytes."""
         if self.schema is None:
             self.schema = parse(avro_of(frame.schema))
         plan = plan_for(self.schema, frame)
@@ -62,8 +76,14 @@ class AvroEncoder:
                 done, rows, plan.steps, plan.tables, self._header.ctypes.data, self._header_size, data, offsets, state
             )
             if state[kernel.REASON]:
-                raise _refusal(plan, done, int(state[kernel.REASON]), int(state[kernel.STEP]))
-            if done < rows:
+                refusal = _refusal(plan, done, int(state[kernel.REASON]), int(state[kernel.STEP]))
+                if errors is None:
+                    raise refusal
+                errors.append(EncodeError(done, str(ErrorClass.UNWRITABLE), str(refusal)))
+                offsets[done + 1] = offsets[done]
+                state[:] = 0
+                done += 1
+            elif done < rows:
                 data = _grown(data, int(offsets[done]), done, rows)
         return EncodedRecords(data[: offsets[rows]], offsets)
 
@@ -76,5 +96,5 @@ def _grown(data: Any, used: int, done: int, rows: int) -> Any:
     return larger
 
 
-def _refusal(plan: WritePlan, row: int, reason: int, step: int) -> ConfigurationError:
-    return ConfigurationError(f"field {plan.paths[step]!r} of row {row} {_REASONS[reason]}")
+def _refusal(plan: WritePlan, row: int, reason: int, step: int) -> UnwritableError:
+    return UnwritableError(f"field {plan.paths[step]!r} of row {row} {_REASONS[reason]}")

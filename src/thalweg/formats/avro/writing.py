@@ -22,6 +22,7 @@ from thalweg.formats.avro.schema import (
     Union,
 )
 from thalweg.formats.avro.types import KEY, VALUE, branch_names, column_type, is_null
+from thalweg.formats.errors import UnwritableError
 from thalweg.formats.kernels import write_avro as kernel
 from thalweg.records import Int64s
 
@@ -221,7 +222,8 @@ def _shaped(series: pl.Series, node: AvroType, wanted: pl.DataType, path: str) -
     try:
         return series.to_frame().select(_expression(pl.col(series.name), series.dtype, node).alias(path)).to_series()
     except pl.exceptions.PolarsError as error:
-        raise ConfigurationError(
+        never = series.dtype.is_nested() != wanted.is_nested()
+        raise (ConfigurationError if never else UnwritableError)(
             f"column {path!r} of type {series.dtype} can't be written as Avro {describe(node)}: {error}"
         ) from error
 

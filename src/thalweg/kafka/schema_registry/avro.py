@@ -13,6 +13,7 @@ from thalweg.formats.avro.decoder import AvroReader, Cast, Writer
 from thalweg.formats.avro.encoder import AvroEncoder
 from thalweg.formats.avro.schema import AvroType, Record
 from thalweg.formats.avro.types import avro_of, columns_of
+from thalweg.formats.writable import Encoded
 from thalweg.kafka.schema_registry.base import RegistryFormat
 from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of
 from thalweg.kafka.schema_registry.resolving import Resolver
@@ -126,11 +127,22 @@ class RegistryAvroEncoder:
             IncompatibleSchemaError: the subject does not take the schema.
             ConfigurationError: a column that can't be written as the schema says.
         """
+        return self._for(frame).encode(frame)
+
+    def encode_rows(self, frame: pl.DataFrame) -> Encoded:
+        """One payload per row that the schema takes; the others are in `errors`.
+
+        Raises:
+            IncompatibleSchemaError: the subject does not take the schema.
+            ConfigurationError: a column that can't be written as the schema says.
+        """
+        return self._for(frame).encode_rows(frame)
+
+    def _for(self, frame: pl.DataFrame) -> AvroEncoder:
         shape = tuple(frame.schema.items())
-        encoder = self._encoders.get(shape)
-        if encoder is None:
-            encoder = self._encoders[shape] = self._open(frame)
-        return encoder.encode(frame)
+        if shape not in self._encoders:
+            self._encoders[shape] = self._open(frame)
+        return self._encoders[shape]
 
     def _open(self, frame: pl.DataFrame) -> AvroEncoder:
         name = "".join(c if c.isalnum() else "_" for c in self._format.topic or "Event")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from thalweg.errors import MissingExtraError
 from thalweg.formats.errors import ErrorClass
 from thalweg.formats.json.decoder import JsonDecoder
 from thalweg.formats.json.encoder import JsonEncoder
+from thalweg.formats.writable import Encoded, EncodeError, without
 from thalweg.kafka.schema_registry.base import RegistryFormat
 from thalweg.kafka.schema_registry.errors import SchemaRegistryError
 from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of, part, with_header
@@ -170,14 +172,25 @@ class RegistryJsonEncoder:
             IncompatibleSchemaError: the subject does not take the schema.
             SchemaRegistryError: with `validate`, a row that the schema does not accept.
         """
+        encoded = self.encode_rows(frame)
+        if encoded.errors:
+            first = encoded.errors[0]
+            raise SchemaRegistryError(f"row {first.row} is not what its JSON Schema accepts: {first.message}")
+        return encoded.records
+
+    def encode_rows(self, frame: pl.DataFrame) -> Encoded:
+        """One payload per row; with `validate`, rows that the schema does not accept are in `errors` instead.
+
+        Raises:
+            IncompatibleSchemaError: the subject does not take the schema.
+        """
         shape = tuple(frame.schema.items())
         if shape not in self._ready:
             self._ready[shape] = self._open(frame)
         header, check = self._ready[shape]
-        encoded = self._json.encode(frame)
-        if check is not None:
-            _refuse_invalid(encoded, check)
-        return with_header(encoded, header)
+        written = self._json.encode(frame)
+        encoded = Encoded(written) if check is None else without(written, _unaccepted(written, check))
+        return Encoded(with_header(encoded.records, header), encoded.rows, encoded.errors)
 
     def _open(self, frame: pl.DataFrame) -> tuple[bytes, Problem | None]:
         inferred = Schema(json.dumps(json_schema_of(frame.schema, self._format.topic or "Event")), SchemaType.JSON)
@@ -185,8 +198,7 @@ class RegistryJsonEncoder:
         return header_of(found.id), self._format.validator(found.schema) if self._format.validate else None
 
 
-def _refuse_invalid(encoded: EncodedRecords, check: Problem) -> None:
-    for row in range(len(encoded)):
-        text = check(json.loads(encoded.data[encoded.offsets[row] : encoded.offsets[row + 1]].tobytes()))
-        if text is not None:
-            raise SchemaRegistryError(f"row {row} is not what its JSON Schema accepts: {text}")
+def _unaccepted(encoded: EncodedRecords, check: Problem) -> list[EncodeError]:
+    values = (encoded.data[start:end].tobytes() for start, end in pairwise(encoded.offsets.tolist()))
+    problems = ((row, check(json.loads(value))) for row, value in enumerate(values))
+    return [EncodeError(row, str(ErrorClass.INVALID_VALUE), text) for row, text in problems if text is not None]

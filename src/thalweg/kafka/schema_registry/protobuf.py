@@ -11,7 +11,8 @@ import polars as pl
 
 from thalweg.errors import ConfigurationError
 from thalweg.formats.avro.decoder import Cast
-from thalweg.formats.errors import ErrorClass
+from thalweg.formats.errors import ErrorClass, UnwritableError
+from thalweg.formats.writable import Encoded, EncodeError, without_empty
 from thalweg.kafka.schema_registry.base import RegistryFormat
 from thalweg.kafka.schema_registry.errors import SchemaRegistryError
 from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of
@@ -199,6 +200,17 @@ class RegistryProtobufEncoder:
             ConfigurationError: no schema to write by, or a value that its field can't hold.
             IncompatibleSchemaError: the subject does not take the schema.
         """
+        encoded = self.encode_rows(frame)
+        if encoded.errors:
+            raise UnwritableError(encoded.errors[0].message)
+        return encoded.records
+
+    def encode_rows(self, frame: pl.DataFrame) -> Encoded:
+        """One payload per row that the message can hold; the others are in `errors`.
+
+        Raises:
+            ConfigurationError, IncompatibleSchemaError: as `encode`.
+        """
         from google.protobuf.message_factory import GetMessageClass
 
         if self._ready is None:
@@ -206,16 +218,20 @@ class RegistryProtobufEncoder:
         header, descriptor = self._ready
         make = GetMessageClass(descriptor)
         payloads = []
+        errors = []
         for number, row in enumerate(frame.iter_rows(named=True)):
             message = make()
             try:
                 set_row(message, row)
             except (TypeError, ValueError) as error:
-                raise ConfigurationError(f"row {number} is no {descriptor.full_name}: {error}") from error
+                text = f"row {number} is no {descriptor.full_name}: {error}"
+                errors.append(EncodeError(number, str(ErrorClass.UNWRITABLE), text))
+                payloads.append(b"")
+                continue
             payloads.append(header + message.SerializeToString(deterministic=True))
         offsets = np.zeros(len(payloads) + 1, np.int64)
         np.cumsum([len(payload) for payload in payloads], out=offsets[1:])
-        return EncodedRecords(np.frombuffer(b"".join(payloads), np.uint8), offsets)
+        return without_empty(EncodedRecords(np.frombuffer(b"".join(payloads), np.uint8), offsets), errors)
 
     def _open(self) -> tuple[bytes, Any]:
         given = self._format.given_schema()
