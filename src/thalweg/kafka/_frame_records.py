@@ -175,7 +175,8 @@ def raise_refused(topic: str, unwritable: Sequence[EncodeError], too_large: Sequ
     """
     if unwritable:
         raise UnwritableError(
-            f"{len(unwritable)} rows for {topic!r} can't be written: {unwritable[0].message}; nothing was sent"
+            f"{len(unwritable)} rows for {topic!r} can't be written, the first is row {unwritable[0].row}: "
+            f"{unwritable[0].message}; nothing was sent"
         )
     if too_large:
         some = ", ".join(str(error.row) for error in too_large[:5])

@@ -260,7 +260,7 @@ def test_rows_that_the_format_cannot_write_come_back(kafka: Any, topic: str) -> 
     )
     refused: list[pl.DataFrame] = []
     with KafkaProducer(kafka.bootstrap, max_record_bytes=4000) as producer:
-        with pytest.raises(ConfigurationError, match=r"'n' of row 1 is null.*nothing was sent"):
+        with pytest.raises(ConfigurationError, match=r"row 1: field 'n' is null.*nothing was sent"):
             producer.send_frame(topic, data, format=format, key="id")
         sent = producer.send_frame(
             topic, data, format=format, key="id", timestamp="at", headers={"of": pl.col("id")},

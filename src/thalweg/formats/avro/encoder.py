@@ -9,7 +9,7 @@ import polars as pl
 
 from thalweg.formats.avro.schema import AvroType, parse
 from thalweg.formats.avro.types import avro_of
-from thalweg.formats.avro.writing import WritePlan, plan_for
+from thalweg.formats.avro.writing import plan_for
 from thalweg.formats.errors import ErrorClass, UnwritableError
 from thalweg.formats.kernels import write_avro as kernel
 from thalweg.formats.writable import Encoded, EncodeError, without_empty
@@ -76,10 +76,10 @@ class AvroEncoder:
                 done, rows, plan.steps, plan.tables, self._header.ctypes.data, self._header_size, data, offsets, state
             )
             if state[kernel.REASON]:
-                refusal = _refusal(plan, done, int(state[kernel.REASON]), int(state[kernel.STEP]))
+                path, reason = plan.paths[int(state[kernel.STEP])], _REASONS[int(state[kernel.REASON])]
                 if errors is None:
-                    raise refusal
-                errors.append(EncodeError(done, str(ErrorClass.UNWRITABLE), str(refusal)))
+                    raise UnwritableError(f"field {path!r} of row {done} {reason}")
+                errors.append(EncodeError(done, str(ErrorClass.UNWRITABLE), f"field {path!r} {reason}"))
                 offsets[done + 1] = offsets[done]
                 state[:] = 0
                 done += 1
@@ -94,7 +94,3 @@ def _grown(data: Any, used: int, done: int, rows: int) -> Any:
     larger = np.empty(max(2 * len(data), expected + expected // 8), np.uint8)
     larger[:used] = data[:used]
     return larger
-
-
-def _refusal(plan: WritePlan, row: int, reason: int, step: int) -> UnwritableError:
-    return UnwritableError(f"field {plan.paths[step]!r} of row {row} {_REASONS[reason]}")
