@@ -65,7 +65,8 @@ class KafkaProducer(Transactions):
         batch_size: bytes per partition and request.
         linger_ms: how long a record may wait for others.
         max_record_bytes: key and value of one record; larger ones are refused. Keep it at or below the broker's limit.
-        buffer_bytes: memory for records that are not delivered yet; when it is full, sending waits.
+        buffer_bytes: memory for records that are not delivered yet; when it is full, sending waits. (`send_frame`
+            without keys waits earlier: when each partition has a request under way.)
         delivery_timeout: when a record that no broker takes is given up (5 minutes; in a transaction its timeout).
         partitioner: of records with a key: "murmur2" (Java's), "consistent_hash", "round_robin", "sticky", a
             `Partitioner`, or a function of (key, partitions).
