@@ -304,9 +304,7 @@ class KafkaProducer(Transactions):
         return self._send(topic, records, max_record_bytes or self.max_record_bytes)
 
     def _send(self, topic: str, records: Records, limit: int, *, spread: bool = False) -> Int64s:
-        """Args:
-        spread: records without key and partition go to a partition that has nothing under way.
-        """
+        """With `spread`, records without key and partition go to a partition that has nothing under way."""
         if self._partitioner is not None:
             chosen = self._partitions(topic, records.keys, records.null_keys, len(records.values))
             given = records.partitions
