@@ -40,11 +40,11 @@ def test_the_general_engine_alone_and_after_a_crash(name: str):
     assert multiset(labels(drive(case, 1, fault="crash").matches)) == expected
 
 
+@pytest.mark.parametrize("size", [7, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 1000, None))])
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.get("raises")])
-def test_a_pattern_goes_on_when_workers_come_and_go(name: str):
+def test_a_pattern_goes_on_when_workers_come_and_go(name: str, size: int | None):
     case = CASES[name]
-    for size in (1, 7, None):
-        assert multiset(run_cep_case(case, size, fault="rescale")) == multiset(case["expected_labels"])
+    assert multiset(run_cep_case(case, size, fault="rescale")) == multiset(case["expected_labels"])
 
 
 @pytest.mark.parametrize("fault", [None, "crash", "rescale"])

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from tests.reliability import crash
 from thalweg.kafka.partitioners import partition_for
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(400)]
 
 JOB = Path(__file__).with_name("meeting_job.py")
 PARTITIONS = 4
