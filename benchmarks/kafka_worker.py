@@ -102,7 +102,7 @@ def confluent_consume(task: Task, **more: str) -> Chunks:
     try:
         while True:
             rows = size = 0
-            for message in consumer.consume(BATCH, 1.0):
+            for message in consumer.consume(min(BATCH, task.poll), 1.0):
                 if message.error() is None:
                     size += len(message.value())
                     rows += 1
