@@ -17,6 +17,9 @@ from thalweg.kafka._produce_api import GroupMembership, api
 
 logger = logging.getLogger("thalweg.kafka")
 
+_SLICE_MS = 5
+_REGISTRATION = 3.0
+"""Seconds; a coordinator that takes longer than this to write a commit's markers is not well."""
 _STEP_MS = 1_000
 """`init_transactions` is asked in steps of this length: in between, refused credentials are noticed."""
 
@@ -31,6 +34,8 @@ class Transactions(Delivering):
     """What is sent in a transaction is seen together with its offsets, or never."""
 
     _initialised = False
+    _begun_at = 0
+    """Deliveries before the open transaction."""
 
     @contextmanager
     def transaction(self, timeout: float = 60.0) -> Iterator[Self]:
@@ -85,6 +90,7 @@ class Transactions(Delivering):
     def begin_transaction(self) -> None:
         """Opens a transaction: all that is sent until its end is seen together, or never."""
         self._transaction("begin_transaction", lambda _: api().rd_kafka_begin_transaction(self._handle), 10.0)
+        self._begun_at = self._deliveries.progress
 
     def send_offsets(
         self,
@@ -124,6 +130,7 @@ class Transactions(Delivering):
     def abort_transaction(self, timeout: float = 10.0) -> None:
         """Ends the open transaction as if it had never been."""
         generation = self.barrier()
+        self._await_registration(time.monotonic() + min(timeout, _REGISTRATION))
         # The client purges what is queued and waits for what is under way. It has to be left to the client: the purge
         # for everybody keeps the purged records' sequence numbers, and the broker would miss them ever after.
         with self._deliveries.taken_meanwhile():
@@ -133,6 +140,20 @@ class Transactions(Delivering):
         while self._waited < generation and self._deliveries.drain(0, self._waited + 1):
             self._waited += 1
         self._deliveries.take_failures()  # purged on purpose
+
+    def _await_registration(self, deadline: float) -> None:
+        """Waits for the first of the transaction's records: then the coordinator knows of the transaction.
+
+        Just after a commit it puts new partitions off until the markers are written. An abort that overtakes them is
+        an error that no producer recovers from (INVALID_TXN_STATE).
+        """
+        while (
+            api().rd_kafka_outq_len(self._handle)
+            and self._deliveries.progress == self._begun_at
+            and time.monotonic() < deadline
+            and native.fatal_error(self._handle) is None
+        ):
+            self._deliveries.drain(_SLICE_MS, None)
 
     def _transaction(self, step: str, call: Callable[[int], int | None], timeout: float) -> None:
         deadline = time.monotonic() + timeout

@@ -29,3 +29,17 @@ def test_the_transaction_after_an_abort_goes_through(kafka: Any, topic: str, row
             except RuntimeError:
                 assert broken
     assert len(read(kafka.bootstrap, topic)) == 4 * rows + 2
+
+
+def test_aborts_just_after_commits(kafka: Any, topic: str) -> None:
+    """The coordinator still writes a commit's markers when the next transaction begins, and is aborted at once."""
+    with KafkaProducer(kafka.bootstrap, transactional_id=f"tx-{topic}") as producer:
+        for attempt in range(40):
+            try:
+                with producer.transaction():
+                    producer.send_frame(topic, pl.DataFrame({"n": [attempt]}))
+                    if attempt % 2:
+                        raise RuntimeError("broken")
+            except RuntimeError:
+                assert attempt % 2
+    assert len(read(kafka.bootstrap, topic)) == 20
