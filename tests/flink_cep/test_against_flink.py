@@ -61,8 +61,8 @@ def compare(seeds: range) -> int:
             assert "MalformedPattern" in theirs["error"], (case["id"], theirs)
             continue
         compared += 1
-        for way in ({"timeouts": True}, {}, {"timeouts": True, "crash": True}):
-            mine = labels(drive(case, 2 if "crash" in way else None, **way).matches)
+        for way in ({"timeouts": True}, {}, {"timeouts": True, "fault": "crash"}):
+            mine = labels(drive(case, 2 if "fault" in way else None, **way).matches)
             assert agree(case, mine, theirs["matches"]), (case["id"], way, mine, theirs)
         if case["pattern"]["skip"]["strategy"] == "no_skip" and not ends_open(case):
             times = {(json.dumps(match, sort_keys=True), at) for match, at in timeouts_of(case)}

@@ -1,4 +1,4 @@
-"""A gate before an HTTP server: TLS, and who may pass."""
+"""A gate before an HTTP server: TLS, who may pass, and whether anybody may."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ class Gate:
 
     Args:
         target: base address of the server behind.
-        authorization: the header's value, such as "Bearer secret".
+        authorization: the header's value, such as "Bearer secret"; None: anybody may pass.
         folder: where to; then the gate speaks TLS with a certificate of its own, `ca`.
+        port: 0: any; that of an earlier gate takes its place.
     """
 
-    def __init__(self, target: str, authorization: str, folder: Path | None = None) -> None:
+    def __init__(self, target: str, authorization: str | None, folder: Path | None = None, port: int = 0) -> None:
         self.ca = None if folder is None else folder / "ca.pem"
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(target, authorization))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(target, authorization))
         if folder is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*_certificate(folder))
@@ -31,9 +32,13 @@ class Gate:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
+    def port(self) -> int:
+        return self._server.server_port
+
+    @property
     def url(self) -> str:
         scheme = "http" if self.ca is None else "https"
-        return f"{scheme}://127.0.0.1:{self._server.server_port}"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Gate:
         self._thread.start()
@@ -55,11 +60,11 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-def _handler(target: str, authorization: str) -> type[BaseHTTPRequestHandler]:
+def _handler(target: str, authorization: str | None) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.headers.get("Authorization") != authorization:
+            if authorization is not None and self.headers.get("Authorization") != authorization:
                 self._answer(401, b'{"error_code": 40101, "message": "Unauthorized"}')
                 return
             headers = {"Content-Type": self.headers.get("Content-Type") or "application/json"}

@@ -112,8 +112,9 @@ def test_a_checkpoint_that_takes_too_long_is_abandoned_and_the_job_goes_on(
     real, under_way = SnapshotWriter.write, []
 
     def held_up(self: SnapshotWriter, *given: Any) -> None:
-        under_way.append(1)
-        most[0] = max(most[0], len(under_way))
+        under_way.append(time.monotonic())
+        if under_way[-1] - under_way[0] < 1.5:  # before the first is abandoned, and another may take its place
+            most[0] = max(most[0], len(under_way))
         slow.wait(60)
         under_way.pop()
         real(self, *given)
@@ -131,7 +132,7 @@ def test_a_checkpoint_that_takes_too_long_is_abandoned_and_the_job_goes_on(
         while app.status().checkpoint.abandoned < 2:
             more()
             time.sleep(0.02)
-        assert most[0] == 2, "as many at a time as may be"
+        assert most[0] <= 2 <= len(under_way), "as many at a time as may be"
         assert app.status().checkpoint.count == 1  # the first, which is a commit
         slow.set()
         while app.status().checkpoint.count < 2:

@@ -61,8 +61,18 @@ def undisturbed(guarantee: str = "exactly-once") -> pl.DataFrame:
     return output(broker)
 
 
+_before: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_others() -> None:
+    """What other tests in this process have left running is not this one's."""
+    _before.clear()
+    _before.update(threading.enumerate())
+
+
 def no_threads_left() -> bool:
-    return not [t for t in threading.enumerate() if t.name.startswith("thalweg-")]
+    return not [t for t in threading.enumerate() if t.name.startswith("thalweg-") and t not in _before]
 
 
 def test_it_processes_commits_and_ends() -> None:

