@@ -370,8 +370,10 @@ def test_a_static_member_comes_back_without_a_rebalance(kafka: Any, topic: str, 
 
 def test_close_from_another_thread_ends_the_iteration(kafka: Any, topic: str, group: str) -> None:
     consumer = KafkaConsumer(kafka.bootstrap, topic, group_id=group)
-    threading.Timer(0.5, consumer.close).start()
+    closing = threading.Timer(0.5, consumer.close)
+    closing.start()
     assert list(consumer) == []
+    closing.join()  # the iteration ends as soon as it begins to close
     with pytest.raises(ConnectorError, match="closed"):
         consumer.committed([(topic, 0)])
 
