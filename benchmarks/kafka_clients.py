@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,18 +142,45 @@ class Bench:
             process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=errors)
             watch = threading.Timer(RUN_SECONDS, process.kill)
             watch.start()
+            memory = PeakMemory(process.pid)
             try:
                 _, status, usage = os.wait4(process.pid, 0)
             finally:
                 watch.cancel()
+                peak = memory.end()
             process.returncode = os.waitstatus_to_exitcode(status)
             output.seek(0)
             if process.returncode:
                 errors.seek(0)
                 ended = "stuck" if process.returncode == -signal.SIGKILL else f"exit code {process.returncode}"
                 raise RuntimeError(f"{command[1:4]} failed ({ended}):\n{errors.read()[-3000:]}")
-            unit = 2**20 if sys.platform == "darwin" else 2**10
-            return output.read(), usage.ru_maxrss / unit, usage.ru_utime + usage.ru_stime
+            return output.read(), peak, usage.ru_utime + usage.ru_stime
+
+
+class PeakMemory(threading.Thread):
+    """The most memory that a process has held, looked at ten times a second (Linux; elsewhere 0).
+
+    What `wait4` says is no use here: a child that was forked begins with its parent's peak.
+    """
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._status = Path(f"/proc/{pid}/status")
+        self._over = threading.Event()
+        self._peak = 0.0
+        self.start()
+
+    def run(self) -> None:
+        while not self._over.wait(0.1):
+            with suppress(OSError):  # it has just ended, or this is no Linux
+                found = re.search(r"VmHWM:\s+(\d+) kB", self._status.read_text())
+                self._peak = int(found[1]) / 2**10 if found else self._peak
+
+    def end(self) -> float:
+        """MiB."""
+        self._over.set()
+        self.join()
+        return self._peak
 
 
 @dataclass
