@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.unit.streams.test_runner import eventually, filled, make_app, output,
 from thalweg.errors import ConnectorError, RestartRequired
 from thalweg.streams.connector import JobSettings, Source
 from thalweg.streams.engine import runner
+from thalweg.streams.engine.session import Session
 
 
 class Away(MemoryBroker):
@@ -80,6 +82,20 @@ def test_a_run_for_some_time_says_what_it_waited_for() -> None:
     # Where the machine is slow the time is over before the second attempt: then it is the loss itself.
     with pytest.raises(ConnectorError, match=r"the cluster does not answer|the broker took too long"):
         make_app(Away(attempts=1_000)).run(seconds=1)
+
+
+def test_a_lost_session_is_gone_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions: list[weakref.ref[Session]] = []
+
+    class Noted(Session):
+        def open(self) -> None:
+            sessions.append(weakref.ref(self))
+            assert sum(session() is not None for session in sessions) == 1, "two sessions' frames at a time"
+            super().open()
+
+    monkeypatch.setattr(runner, "Session", Noted)
+    make_app(Away(attempts=2)).run(until_caught_up=True)
+    assert len(sessions) == 4
 
 
 def test_a_job_that_waits_can_be_stopped() -> None:

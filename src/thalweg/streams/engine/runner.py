@@ -46,11 +46,15 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def give_back() -> None:
-    """Frees what a lost session held: its frames hang in cycles (errors and their stacks), and are large.
+def give_back(error: BaseException | None) -> None:
+    """Frees what a session held that was lost by this error; its frames are large, and the next one's come on top.
 
-    Each session has new threads, and glibc keeps what each of them freed for its own later use: it is asked to let go.
+    The stack of the error, and of what led to it, reaches the session; the rest hangs in cycles. Each session has new
+    threads, and glibc keeps what each of them freed for its own later use: it is asked to let go.
     """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
@@ -98,6 +102,7 @@ class Runner:
         self.settings.requests.open(self._wake)
         try:
             while (lost := self._attempt(deadline, until_caught_up)) is not None:
+                give_back(lost)
                 if not self._back_off(deadline):
                     raise lost
                 if self._stop.is_set():  # what was open is lost already; what was committed stays
@@ -185,7 +190,6 @@ class Runner:
         """Waits before the next session; false where there is no time left for one."""
         self._restarts += 1
         self._in_a_row += 1
-        give_back()
         delay = min(10.0, 0.05 * 2 ** min(self._in_a_row, 10)) * random.uniform(0.5, 1.0)
         self._stop.wait(delay)
         return deadline is None or time.monotonic() < deadline
