@@ -26,7 +26,8 @@ from thalweg.alerts.rules import AlertRule
 from thalweg.alerts.silences import MaintenanceWindow, local_instant, zone
 from thalweg.alerts.stages import FlapDetection, Inhibition, StormProtection
 from thalweg.alerts.suppression import CountBasedSuppression, Suppression, TimeBasedSuppression
-from thalweg.errors import ConfigurationError, MissingExtraError, ThalwegError
+from thalweg.errors import ConfigurationError, ThalwegError
+from thalweg.yaml_text import parse_yaml
 
 CHANNELS: Mapping[str, Callable[..., Any]] = {
     "apprise": channels.AppriseChannel,
@@ -51,15 +52,10 @@ def read(path: Path | str) -> dict[str, Any]:
         ConfigurationError: it can't be read, is no YAML, has an unknown section, or names a variable that is not set.
     """
     try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtraError("reading YAML needs PyYAML: pip install 'thalweg[alerts]'") from error
-    try:
-        found = yaml.safe_load(Path(path).read_text())
+        text = Path(path).read_text()
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    found = parse_yaml(text, path, what="alert rules and channels", extra="alerts")
     if not isinstance(found, dict):
         raise ConfigurationError(f"{path}: a mapping is expected, with sections such as `rules`")
     if unknown := [name for name in found if name not in SECTIONS]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from thalweg.cep.drawing.graph import Graph, Link, Node
@@ -23,16 +23,18 @@ def diagram(pattern: Pattern, format: Format) -> str:
     Raises:
         ConfigurationError: there is no such format.
     """
-    if format == "svg":
-        return svg(graph_of(pattern))
-    check_format(format)
-    return mermaid(pattern)
+    return in_format(format, lambda: mermaid(pattern), lambda: graph_of(pattern))
 
 
-def check_format(format: str) -> None:
-    """Refuses what is no format of diagrams."""
+def in_format(format: str, mermaid: Callable[[], str], graph: Callable[[], Graph]) -> str:
+    """One of the two pictures, whichever is asked for.
+
+    Raises:
+        ConfigurationError: neither is.
+    """
     if format not in ("mermaid", "svg"):
         raise ConfigurationError(f"diagram(format={format!r}): there are 'mermaid' and 'svg'")
+    return mermaid() if format == "mermaid" else svg(graph())
 
 
 def mermaid(pattern: Pattern) -> str:

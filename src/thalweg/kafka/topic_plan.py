@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.durations import milliseconds
-from thalweg.errors import ConfigurationError, MissingExtraError
+from thalweg.errors import ConfigurationError
+from thalweg.yaml_text import parse_yaml
 
 _FIELDS = frozenset({"name", "partitions", "replication", "config"})
 
@@ -91,23 +92,12 @@ def _read(path: Path) -> Any:
         if path.suffix == ".json":
             return json.loads(text)
         if path.suffix in (".yaml", ".yml"):
-            return _yaml(text, path)
+            return parse_yaml(text, path, what="topics", extra="yaml")
     except OSError as error:
         raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     raise ConfigurationError(f"{path}: topics come as .toml, .json or .yaml")
-
-
-def _yaml(text: str, path: Path) -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtraError(f"{path} needs a YAML library: pip install 'thalweg[yaml]'") from error
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def _specs(found: Any, where: str) -> list[TopicSpec]:

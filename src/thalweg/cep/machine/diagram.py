@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from thalweg.cep.diagram import Format, check_format
+from thalweg.cep.diagram import Format, in_format
 from thalweg.cep.drawing.graph import Graph, Link, Node
-from thalweg.cep.drawing.svg import link_of, svg
+from thalweg.cep.drawing.svg import link_of
 
 if TYPE_CHECKING:
     from thalweg.cep.machine.definition import StateMachine, Transition
@@ -19,10 +19,7 @@ def diagram(machine: StateMachine, format: Format) -> str:
     Raises:
         ConfigurationError: there is no such format.
     """
-    if format == "svg":
-        return svg(graph_of(machine))
-    check_format(format)
-    return mermaid(machine)
+    return in_format(format, lambda: mermaid(machine), lambda: graph_of(machine))
 
 
 def graph_of(machine: StateMachine) -> Graph:

@@ -18,16 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from thalweg.cep.actions import Action
 from thalweg.cep.conditions import Condition
 from thalweg.cep.machine.definition import State, StateMachine, Transition
-from thalweg.errors import ConfigurationError, MissingExtraError
+from thalweg.errors import ConfigurationError
 from thalweg.streams.plan.functions import close_names
 from thalweg.streams.windows import TimeSemantics
+from thalweg.yaml_text import parse_yaml
 
 
 class _State(msgspec.Struct, forbid_unknown_fields=True):
@@ -89,7 +89,7 @@ def parse_machines(
 ) -> list[StateMachine]:
     """The state machines of a YAML text, which is an object with a list `machines`; see `load_machines`."""
     try:
-        read = msgspec.convert(_yaml(text, where), _File)
+        read = msgspec.convert(parse_yaml(text, where, what="state machines", extra="rules"), _File)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{where}: {error}") from error
     ids = [machine.id for machine in read.machines]
@@ -146,14 +146,3 @@ class _Maker:
             hint = close_names(name, self.actions) or "; give it in actions={…}"
             raise ConfigurationError(f"{self.where} calls the action {name!r}, which is not known{hint}")
         return self.actions[name]
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        import yaml
-    except ImportError:
-        raise MissingExtraError("state machines in YAML need PyYAML: pip install 'thalweg[rules]'") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{where}: {error}") from error

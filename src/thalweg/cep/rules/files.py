@@ -7,14 +7,14 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from thalweg.cep.actions import Action
 from thalweg.cep.rules.rule import Rule
-from thalweg.errors import ConfigurationError, MissingExtraError, PlanError
+from thalweg.errors import ConfigurationError, PlanError
 from thalweg.streams.plan.functions import close_names
+from thalweg.yaml_text import parse_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -55,21 +55,10 @@ def read_rules(path: Path, actions: Mapping[str, Action]) -> list[Rule]:
 def parse_rules(text: str, actions: Mapping[str, Action], where: str = "rules") -> list[Rule]:
     """The rules of a YAML text, which is an object with a list `rules` (see docs/rules.md)."""
     try:
-        read = msgspec.convert(_yaml(text, where), _File)
+        read = msgspec.convert(parse_yaml(text, where, what="rules", extra="rules"), _File)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{where}: {error}") from error
     return [_rule(rule, actions, where) for rule in read.rules]
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        import yaml
-    except ImportError:
-        raise MissingExtraError("rules in YAML need PyYAML: pip install 'thalweg[rules]'") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{where}: {error}") from error
 
 
 def _rule(rule: _Rule, actions: Mapping[str, Action], where: str) -> Rule:

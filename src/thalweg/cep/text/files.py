@@ -12,13 +12,13 @@ patterns:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from thalweg.cep.pattern import Pattern
 from thalweg.cep.text.parse import parse_pattern
-from thalweg.errors import ConfigurationError, MissingExtraError
+from thalweg.errors import ConfigurationError
+from thalweg.yaml_text import parse_yaml
 
 
 class _Pattern(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,7 +48,7 @@ def load_patterns(path: str | Path) -> list[Pattern]:
 def parse_patterns(text: str, where: str = "patterns") -> list[Pattern]:
     """The patterns of a YAML text, which is an object with a list `patterns`."""
     try:
-        read = msgspec.convert(_yaml(text, where), _File)
+        read = msgspec.convert(parse_yaml(text, where, what="patterns", extra="rules"), _File)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{where}: {error}") from error
     ids = [pattern.id for pattern in read.patterns]
@@ -63,14 +63,3 @@ def _parsed(pattern: _Pattern, where: str) -> Pattern:
         return parse_pattern(pattern.id, pattern.pattern, pattern.name)
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: pattern {pattern.id!r}: {error}") from error
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        import yaml
-    except ImportError:
-        raise MissingExtraError("patterns in YAML need PyYAML: pip install 'thalweg[rules]'") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{where}: {error}") from error
