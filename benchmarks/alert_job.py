@@ -28,6 +28,7 @@ import polars as pl
 
 from benchmarks.arrivals import Arrival, arrivals
 from benchmarks.spine.harness import create_topic
+from benchmarks.spine.latency import send
 from benchmarks.spine.workload import OUT_OF_ORDERNESS, PARTITIONS, SENSORS, WINDOW, records
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,25 +157,8 @@ def job(bootstrap: str, topic: str, guarantee: str, folder: str, url: str) -> No
 
 def generate(bootstrap: str, topic: str, rate: int, seconds: int, start: int) -> float:
     """Sends event i at `start` + i / rate, sensor and partition i modulo their counts; returns the worst delay, ms."""
-    from confluent_kafka import Producer
-
-    settings = {"bootstrap.servers": bootstrap, "linger.ms": 1, "queue.buffering.max.messages": 2_000_000, "acks": 1}
-    producer = Producer(settings)
     rows = list(events(rate, seconds, start))
-    worst, sent = 0.0, 0
-    while sent < len(rows):
-        now = time.time() * 1_000 - start
-        due = min(len(rows), max(0, int(now * rate / 1_000)))
-        if due == sent:
-            time.sleep(0.001)
-            continue
-        worst = max(worst, now - sent * 1_000 / rate)
-        for partition, key, value in rows[sent:due]:
-            producer.produce(topic, value, key, partition)
-        producer.poll(0)
-        sent = due
-    producer.flush(30)
-    return worst
+    return send(bootstrap, topic, rate, start, [rows[first : first + rate] for first in range(0, len(rows), rate)])
 
 
 def events(rate: int, seconds: int, start: int) -> Iterator[tuple[int, str, str]]:

@@ -63,9 +63,8 @@ def generate(bootstrap: str, topic: str, rate: int, seconds: int, start: int) ->
 
 def send(bootstrap: str, topic: str, rate: int, start: int, seconds: list[list[tuple[int, str, str]]]) -> float:
     """Sends each second's events (partition, key, value) when they are due; returns the worst delay, ms."""
-    producer = Producer(
-        {"bootstrap.servers": bootstrap, "linger.ms": 1, "queue.buffering.max.messages": 2_000_000, "acks": 1}
-    )
+    settings = {"bootstrap.servers": bootstrap, "linger.ms": 1, "queue.buffering.max.messages": 2_000_000}
+    producer = Producer({**settings, "enable.idempotence": True})  # a retry must not reorder what patterns read
     gc.freeze()  # millions of tuples that live to the end: nothing for the collector to walk through
     worst = 0.0
     for second, rows in enumerate(seconds):

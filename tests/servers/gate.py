@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
 
 import httpx
 
+from tests.servers.http import HttpServer
 
-class Gate:
+
+class Gate(HttpServer):
     """Hands requests on to `target` where the `Authorization` header is the wanted one; answers 401 otherwise.
 
     Args:
@@ -24,32 +24,16 @@ class Gate:
 
     def __init__(self, target: str, authorization: str | None, folder: Path | None = None, port: int = 0) -> None:
         self.ca = None if folder is None else folder / "ca.pem"
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(target, authorization))
+        super().__init__(_handler(target, authorization), port)
         if folder is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*_certificate(folder))
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    @property
-    def port(self) -> int:
-        return self._server.server_port
 
     @property
     def url(self) -> str:
         scheme = "http" if self.ca is None else "https"
         return f"{scheme}://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Gate:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs
 
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from tests.servers.http import HttpServer
+
 
 def _base64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-class IdentityProvider:
+class IdentityProvider(HttpServer):
     """Gives tokens to one client; another key than the published one signs those of `forged`.
 
     Args:
@@ -36,12 +36,11 @@ class IdentityProvider:
         self.grants: list[dict[str, list[str]]] = []
         self._authorization = "Basic " + base64.b64encode(f"{client}:{secret}".encode()).decode()
         self._key = rsa.generate_private_key(65537, 2048)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        super().__init__(_handler(self))
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def token_url(self) -> str:
@@ -78,17 +77,6 @@ class IdentityProvider:
         self.grants.append(form)
         token, _ = self.token()
         return 200, {"access_token": token, "token_type": "Bearer", "expires_in": self.lifetime}
-
-    def __enter__(self) -> IdentityProvider:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def _handler(provider: IdentityProvider) -> type[BaseHTTPRequestHandler]:
