@@ -28,7 +28,7 @@ import polars as pl
 
 from benchmarks.arrivals import Arrival, arrivals
 from benchmarks.spine.harness import create_topic
-from benchmarks.spine.latency import send
+from benchmarks.spine.latency import send, warm_broker
 from benchmarks.spine.workload import OUT_OF_ORDERNESS, PARTITIONS, SENSORS, WINDOW, records
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -196,6 +196,7 @@ def main() -> None:
         from thalweg.kafka.local_cluster import LocalKafka
 
         with LocalKafka() as kafka:
+            warm_broker(kafka.bootstrap)
             for guarantee in args.guarantee.split(","):
                 print(json.dumps(measure(kafka.bootstrap, args.rate, args.seconds, guarantee)), flush=True)
 

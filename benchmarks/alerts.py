@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ import polars as pl
 from tests.servers.redis import RedisServer
 
 from benchmarks.alert_job import measure as measure_job
-from benchmarks.arrivals import arrivals
+from benchmarks.arrivals import Arrival, arrivals
 from benchmarks.rules import drawn_rules, payments
+from benchmarks.spine.harness import machine
+from benchmarks.spine.latency import warm_broker
 from thalweg.alerts import Alert, AlertManager, AlertRule, ChannelLimits, Severity, Status, WebhookChannel
 from thalweg.alerts.store import Changes, New, Store, open_store
 from thalweg.connectors.sqlite_log import EmbeddedLog
@@ -45,8 +48,8 @@ HITS = 20
 """Events per second that alert."""
 WARM_UP = 2
 """Seconds whose alerts do not count."""
-PREPARE = 6
-"""Seconds until the first event: the job must be up."""
+PREPARE = 3
+"""Seconds until the first event: the generator must be up."""
 
 
 def measure_rules(rules: int, events: int) -> dict[str, float]:
@@ -123,8 +126,9 @@ def measure_latency(rate: int, seconds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, arrivals() as (url, found):
         with EmbeddedLog(f"{folder}/log.db") as log:
             log.ensure_topic("events", partitions=2)
-        start = time.time() + PREPARE
         job = _part("job", folder, url)
+        until_up(folder, found, job)
+        start = time.time() + PREPARE
         generator = _part("generate", folder, str(rate), str(seconds), str(start), stdout=subprocess.PIPE)
         behind = float(generator.communicate(timeout=PREPARE + 6 * seconds + 60)[0] or "nan")
         expected = HITS * seconds
@@ -140,6 +144,16 @@ def measure_latency(rate: int, seconds: int) -> dict[str, float]:
     quantiles = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
     figures = {name: round(waited[int(q * (len(waited) - 1))], 1) for name, q in quantiles.items()}
     return {"rate": rate, "alerts": len(waited), **figures, "behind_ms": round(behind, 1)}
+
+
+def until_up(folder: str, found: list[Arrival], job: subprocess.Popen[str]) -> None:
+    """Until the job has told of a first event: its start is not what is measured here."""
+    with EmbeddedLog(f"{folder}/log.db") as log:
+        log.append("events", pl.DataFrame({"host": ["first"], "cpu": [95.0], "load": [100.0], "sent": [0.0]}))
+    deadline = time.monotonic() + 120
+    while not found and job.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    found.clear()
 
 
 def _part(name: str, *arguments: str, stdout: int | None = None) -> subprocess.Popen[str]:
@@ -192,7 +206,8 @@ def generate(folder: str, rate: int, seconds: int, start: float) -> float:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     wanted = args.only.split(",")
-    found: dict[str, Any] = {"cpus": os.cpu_count(), "load_before": round(os.getloadavg()[0], 1)}
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    found: dict[str, Any] = {"when": when, "machine": machine(), "load_before": round(os.getloadavg()[0], 1)}
     if "rules" in wanted:
         found["rules"] = measure_rules(1_000, 100_000)
     if "lists" in wanted:
@@ -208,6 +223,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     if "job" in wanted:
         seconds = 12 if args.quick else 20
         with LocalKafka() as kafka:
+            warm_broker(kafka.bootstrap)
             found["job"] = [
                 measure_job(kafka.bootstrap, 100_000, seconds, guarantee)
                 for guarantee in ("at-least-once", "exactly-once")
@@ -218,7 +234,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def markdown(found: dict[str, Any]) -> str:
     """The results as a page."""
-    lines = ["# Alerts", "", f"{found['cpus']} CPUs; load {found['load_before']} before, {found['load_after']} after."]
+    where = found["machine"]
+    lines = [
+        *("# Alerts", ""),
+        f"Measured {found['when']} on {where['cpu']}, {where['cores']} cores, {where['memory_gib']} GiB, "
+        f"{where['os']}, Python {where['python']}; everything that takes part shares it. "
+        f"Load {found['load_before']} before, {found['load_after']} after.",
+    ]
     if "rules" in found:
         lines += ["", "## Rules on one core", "", *_table([found["rules"]])]
     if "lists" in found:

@@ -185,10 +185,12 @@ def memory(partial_matches: int) -> dict[str, float]:
 def latencies(rate: int, seconds: int) -> dict[str, Any]:
     """Of a job at a fixed rate, with each guarantee."""
     from benchmarks.cep_latency import GUARANTEES, measure
+    from benchmarks.spine.latency import warm_broker
     from thalweg.kafka.local_cluster import LocalKafka
 
     results: dict[str, Any] = {}
     with LocalKafka() as kafka:
+        warm_broker(kafka.bootstrap)
         for guarantee in GUARANTEES:
             found = measure(kafka.bootstrap, rate, seconds, guarantee)
             results[f"latency at {rate:,} events/s, {guarantee}"] = asdict(found)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.spine import report  # noqa: E402
 from benchmarks.spine.harness import HERE, Run, load, machine, run_engine, say  # noqa: E402
-from benchmarks.spine.latency import Latency, measure  # noqa: E402
+from benchmarks.spine.latency import Latency, measure, warm_broker  # noqa: E402
 from benchmarks.spine.workload import Workload  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -138,6 +138,8 @@ def main() -> None:
             result["json_decode"] = json_decode()
         if not options.no_latency:
             latencies: list[Latency] = []
+            say("warming the broker up …")
+            warm_broker(kafka.bootstrap)
             for guarantee in ("at-least-once", "exactly-once"):
                 for rate in map(int, options.rates.split(",")):
                     latencies.append(measure("thalweg", kafka.bootstrap, rate, options.latency_seconds, guarantee))

@@ -14,9 +14,14 @@ MAX_BYTES = 256 * 1024 * 1024
 POLL_MS = 100
 """How long a poll waits where nothing has come; a stop does not wait for it (`Source.wake`)."""
 
-GATHER = 0.004
+LEAST_GATHER, MOST_GATHER = 0.002, 0.010
 """Seconds from one poll to the next while few records come at a time. What has come is handed on at once; what follows
 is gathered meanwhile: a poll, a decode and a pass through the plan cost the same for one record as for hundreds."""
+PASSES = 3
+"""How many passes through the plan that time is: they take at most a third of the engine's thread, however small the
+batches are, and what waits for that core (the broker, where it shares it) finds it free."""
+SMOOTHING = 1 / 16
+"""Weight of the newest pass: one that closes a window costs more than those between."""
 FEW = 4096
 """Records from which on a poll is worth its cost, and the next follows at once."""
 
@@ -37,6 +42,7 @@ class Prefetcher:
         self._wake = wake
         self._max_rows = max_rows
         self._capacity = capacity
+        self._pass = 0.0
         self._queue: deque[SourceBatch] = deque()
         self._queued = 0
         self._bytes = 0
@@ -72,6 +78,15 @@ class Prefetcher:
             self._queued -= rows
             self._changed.notify_all()
         return taken
+
+    def passed(self, seconds: float) -> None:
+        """How long the engine took for what it last took from here: few records wait for as many passes."""
+        self._pass += SMOOTHING * (seconds - self._pass)
+
+    @property
+    def gather(self) -> float:
+        """Seconds from one poll to the next while few records come at a time."""
+        return min(MOST_GATHER, max(LEAST_GATHER, PASSES * self._pass))
 
     @property
     def queued(self) -> int:
@@ -112,7 +127,7 @@ class Prefetcher:
                 if batch is not None:
                     self._wake.set()
                     if batch.received < FEW:
-                        time.sleep(max(0.0, started + GATHER - time.monotonic()))
+                        time.sleep(max(0.0, started + self.gather - time.monotonic()))
         except BaseException as error:
             self.error = error
         finally:

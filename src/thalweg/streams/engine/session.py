@@ -230,9 +230,11 @@ class Session(Committing):
         batches = self.prefetchers[topic].take(self.settings.max_batch_rows)
         if not batches:
             return False
+        started = time.monotonic()
         frame, dead = joined(batches)
         self.dataflow.set_clock(self.clock())
         self.dataflow.push(topic, frame, dead)
+        self.prefetchers[topic].passed(time.monotonic() - started)
         for batch in batches:
             self.progress.moved(topic, batch.positions)
             self.received[topic] += batch.received
