@@ -6,16 +6,8 @@ from typing import Annotated
 
 import typer
 
-from thalweg.cli.kafka_options import (
-    DEFAULT_BROKERS,
-    AsJson,
-    Brokers,
-    SecurityFile,
-    Timeout,
-    moment,
-    open_admin,
-    print_rows,
-)
+from thalweg.cli.kafka_options import AsJson, Cluster, moment, print_rows
+from thalweg.cli.options import gathers_options
 from thalweg.errors import ConfigurationError
 from thalweg.kafka.admin_groups import ResetTarget
 
@@ -32,15 +24,14 @@ _LAG = {
 }
 
 
+@gathers_options
 def lag(
+    cluster: Cluster,
     groups: Annotated[list[str] | None, typer.Argument(help="Groups; none: all of the cluster.")] = None,
-    brokers: Brokers = DEFAULT_BROKERS,
-    security: SecurityFile = None,
-    timeout: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Show how far consumer groups are behind, partition by partition."""
-    admin = open_admin(brokers, security, timeout)
+    admin = cluster.admin()
     rows = [
         {
             "group": group,
@@ -58,25 +49,19 @@ def lag(
 
 
 @app.command("list")
-def list_(
-    brokers: Brokers = DEFAULT_BROKERS, security: SecurityFile = None, timeout: Timeout = 10.0, as_json: AsJson = False
-) -> None:
+@gathers_options
+def list_(cluster: Cluster, as_json: AsJson = False) -> None:
     """List the consumer groups and their states."""
-    found = open_admin(brokers, security, timeout).groups()
+    found = cluster.admin().groups()
     rows = [{"group": group, "state": state} for group, state in found.items()]
     print_rows(rows, {"group": str, "state": str}, as_json=as_json)
 
 
 @app.command()
-def describe(
-    group: Group,
-    brokers: Brokers = DEFAULT_BROKERS,
-    security: SecurityFile = None,
-    timeout: Timeout = 10.0,
-    as_json: AsJson = False,
-) -> None:
+@gathers_options
+def describe(cluster: Cluster, group: Group, as_json: AsJson = False) -> None:
     """Show a group's members and what each reads."""
-    found = open_admin(brokers, security, timeout).describe_group(group)
+    found = cluster.admin().describe_group(group)
     if not as_json:
         typer.echo(f"{group}: {found.state}, {found.assignor or 'no assignor'}, coordinator {found.coordinator}")
     rows = [
@@ -94,20 +79,19 @@ def describe(
 
 
 @app.command()
+@gathers_options
 def reset(
+    cluster: Cluster,
     group: Group,
     to: Annotated[
         str, typer.Option("--to", help="earliest, latest, an offset, or an ISO time (UTC if it names none).")
     ],
     topic: Annotated[list[str] | None, typer.Option("--topic", "-t", help="Only these; may repeat.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
-    brokers: Brokers = DEFAULT_BROKERS,
-    security: SecurityFile = None,
-    timeout: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Move a group's committed offsets; its members must be stopped."""
-    done = open_admin(brokers, security, timeout).reset_group(group, target(to), topic, dry_run=dry_run)
+    done = cluster.admin().reset_group(group, target(to), topic, dry_run=dry_run)
     rows = [
         {"topic": reset.topic, "partition": reset.partition, "before": reset.before, "after": reset.after}
         for reset in done
@@ -116,17 +100,16 @@ def reset(
 
 
 @app.command()
+@gathers_options
 def delete(
+    cluster: Cluster,
     group: Group,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    brokers: Brokers = DEFAULT_BROKERS,
-    security: SecurityFile = None,
-    timeout: Timeout = 10.0,
 ) -> None:
     """Delete a group with its committed offsets."""
     if not yes:
         typer.confirm(f"delete group {group} with its offsets?", abort=True)
-    open_admin(brokers, security, timeout).delete_group(group)
+    cluster.admin().delete_group(group)
     typer.echo(f"{group} is deleted")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,14 @@ Brokers = Annotated[
     str, typer.Option("--brokers", "-b", envvar="THALWEG_KAFKA_BROKERS", help="host:port[,host:port …] of the cluster.")
 ]
 DEFAULT_BROKERS = "localhost:9092"
+LogOrBrokers = Annotated[
+    str | None,
+    typer.Option(
+        "--brokers",
+        "-b",
+        help="host:port of a Kafka cluster, instead of the log of --log (also $THALWEG_KAFKA_BROKERS).",
+    ),
+]
 SecurityFile = Annotated[
     Path | None,
     typer.Option(
@@ -31,6 +40,22 @@ SecurityFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that one request may take.", min=0.1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster that a command is about; see `gathers_options`."""
+
+    brokers: Brokers = DEFAULT_BROKERS
+    security: SecurityFile = None
+    timeout: Timeout = 10.0
+
+    def admin(self) -> KafkaAdmin:
+        """Its administration."""
+        from thalweg.kafka.admin import KafkaAdmin
+
+        brokers = self.brokers.removeprefix("kafka://")
+        return KafkaAdmin(brokers, timeout=self.timeout, security=security_of(self.security))
 
 
 def cluster_or_log(brokers: str | None, log: Path) -> str | None:
@@ -45,12 +70,6 @@ def security_of(file: Path | None) -> KafkaSecurity:
     from thalweg.kafka.security import KafkaSecurity
 
     return KafkaSecurity.from_env() if file is None else KafkaSecurity.from_file(file)
-
-
-def open_admin(brokers: str, security: Path | None, timeout: float = 10.0) -> KafkaAdmin:
-    from thalweg.kafka.admin import KafkaAdmin
-
-    return KafkaAdmin(brokers.removeprefix("kafka://"), timeout=timeout, security=security_of(security))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, type], *, as_json: bool) -> None:

@@ -8,16 +8,15 @@ from typing import Annotated
 import typer
 
 from thalweg.cli.kafka_options import (
-    DEFAULT_BROKERS,
     AsJson,
-    Brokers,
+    Cluster,
+    LogOrBrokers,
     SecurityFile,
-    Timeout,
     cluster_or_log,
-    open_admin,
     print_rows,
     settings_of,
 )
+from thalweg.cli.options import gathers_options
 from thalweg.cli.topics import DEFAULT_LOG, LogFile
 from thalweg.cli.topics import topics as topics_of_log
 
@@ -30,9 +29,7 @@ Settings = Annotated[list[str] | None, typer.Option("--config", "-c", help="A se
 def topics(
     context: typer.Context,
     log: LogFile = DEFAULT_LOG,
-    brokers: Annotated[
-        str | None, typer.Option("--brokers", "-b", help="host:port of a Kafka cluster, instead of a log.")
-    ] = None,
+    brokers: LogOrBrokers = None,
     security: SecurityFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -43,15 +40,14 @@ def topics(
     if brokers is None:
         topics_of_log(log)
     else:
-        list_(brokers, security, 10.0, as_json)
+        list_(brokers=brokers, security=security, timeout=10.0, as_json=as_json)
 
 
 @app.command("list")
-def list_(
-    brokers: Brokers = DEFAULT_BROKERS, security: SecurityFile = None, timeout: Timeout = 10.0, as_json: AsJson = False
-) -> None:
+@gathers_options
+def list_(cluster: Cluster, as_json: AsJson = False) -> None:
     """List the topics of a Kafka cluster with their partitions and records."""
-    admin = open_admin(brokers, security, timeout)
+    admin = cluster.admin()
     rows = []
     for name in admin.topics():
         first, end = admin.offsets(name, latest=False), admin.offsets(name, latest=True)
@@ -61,15 +57,10 @@ def list_(
 
 
 @app.command()
-def describe(
-    topic: Topic,
-    brokers: Brokers = DEFAULT_BROKERS,
-    security: SecurityFile = None,
-    timeout: Timeout = 10.0,
-    as_json: AsJson = False,
-) -> None:
+@gathers_options
+def describe(cluster: Cluster, topic: Topic, as_json: AsJson = False) -> None:
     """Show where each partition lives, its offsets, and (as a table) the topic's settings."""
-    admin = open_admin(brokers, security, timeout)
+    admin = cluster.admin()
     found = admin.describe(topic)
     first, end = admin.offsets(topic, latest=False), admin.offsets(topic, latest=True)
     rows = [
@@ -92,33 +83,31 @@ def describe(
 
 
 @app.command()
+@gathers_options
 def create(
+    cluster: Cluster,
     topic: Topic,
     partitions: Annotated[int | None, typer.Option(help="Else the cluster's default.", min=1)] = None,
     replication: Annotated[int | None, typer.Option(help="Else the cluster's default.", min=1)] = None,
     config: Settings = None,
-    brokers: Brokers = DEFAULT_BROKERS,
-    security: SecurityFile = None,
-    timeout: Timeout = 10.0,
 ) -> None:
     """Create a topic."""
     settings = {name: value or "" for name, value in settings_of(config or ()).items()}
-    admin = open_admin(brokers, security, timeout)
+    admin = cluster.admin()
     count = admin.create_topic(topic, partitions, replication=replication, config=settings)
     typer.echo(f"{topic} has {count} partitions")
 
 
 @app.command()
+@gathers_options
 def alter(
+    cluster: Cluster,
     topic: Topic,
     config: Settings = None,
     partitions: Annotated[int | None, typer.Option(help="Add partitions up to this many.", min=1)] = None,
-    brokers: Brokers = DEFAULT_BROKERS,
-    security: SecurityFile = None,
-    timeout: Timeout = 10.0,
 ) -> None:
     """Change settings (`-c name=value`, `-c name=` for the default), or add partitions."""
-    admin = open_admin(brokers, security, timeout)
+    admin = cluster.admin()
     if settings := settings_of(config or ()):
         admin.alter_topic(topic, settings)
     if partitions is not None:
@@ -127,15 +116,14 @@ def alter(
 
 
 @app.command()
+@gathers_options
 def delete(
+    cluster: Cluster,
     topic: Topic,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    brokers: Brokers = DEFAULT_BROKERS,
-    security: SecurityFile = None,
-    timeout: Timeout = 10.0,
 ) -> None:
     """Delete a topic with all its records."""
-    admin = open_admin(brokers, security, timeout)
+    admin = cluster.admin()
     count = admin.partitions(topic)
     if not yes:
         typer.confirm(f"delete {topic} with its {count} partitions?", abort=True)
@@ -144,12 +132,11 @@ def delete(
 
 
 @app.command()
+@gathers_options
 def apply(
+    cluster: Cluster,
     file: Annotated[Path, typer.Argument(help="Topics as they should be: .toml, .json or .yaml.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
-    brokers: Brokers = DEFAULT_BROKERS,
-    security: SecurityFile = None,
-    timeout: Timeout = 10.0,
 ) -> None:
     """Bring topics in line with a file: create, add partitions, change settings. Nothing is deleted."""
-    typer.echo(str(open_admin(brokers, security, timeout).ensure_topics(file, dry_run=dry_run)))
+    typer.echo(str(cluster.admin().ensure_topics(file, dry_run=dry_run)))

@@ -9,14 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from thalweg.cli import (
+    acls,
     alerts,
     cluster,
     consume,
     dead_letters,
     groups,
     kafka_topics,
+    log_dirs,
     produce,
     programs,
+    quotas,
     savepoint,
     schemas,
     topics,
@@ -51,6 +54,9 @@ app.add_typer(cluster.app, name="cluster")
 app.add_typer(savepoint.app, name="savepoint")
 app.add_typer(kafka_topics.app, name="topics")
 app.add_typer(groups.app, name="groups")
+app.add_typer(acls.app, name="acls")
+app.add_typer(quotas.app, name="quotas")
+app.command("logdirs")(log_dirs.log_dirs)
 app.command("lag")(groups.lag)
 app.command("produce")(produce.produce)
 app.command("consume")(consume.consume)

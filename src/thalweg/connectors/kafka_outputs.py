@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
+from thalweg.connectors.sink_letters import as_json, dead_topic, letter_headers, payload_of, some_rows
 from thalweg.errors import ConfigurationError, ConnectorError
-from thalweg.formats import open_format
 from thalweg.formats.writable import EncodeError, encode_rows
 from thalweg.kafka._frame_records import TOO_LARGE, KeyColumn, key_column
 from thalweg.kafka.admin import KafkaAdmin
@@ -22,7 +19,6 @@ from thalweg.streams.connector import SinkWrite
 
 logger = logging.getLogger("thalweg.kafka")
 
-DEAD_SUFFIX = ".dlq"
 _OVERHEAD = 128
 """Bytes that the broker counts beside key, value and headers: the batch header (61), a record's own fields (< 40)."""
 _MAX_DEAD_KEY = 4096
@@ -68,7 +64,7 @@ class KafkaOutputs:
         encoded = encode_rows(write.encoder, write.frame)
         if encoded.errors:
             self._bury_rows(producer, write, encoded.errors)
-            write = _some_rows(write, encoded.rows)
+            write = some_rows(write, encoded.rows)
         values = encoded.records
         if len(values) != write.frame.height and (write.key_column or write.timestamps is not None or write.headers):
             raise ConfigurationError(
@@ -92,13 +88,13 @@ class KafkaOutputs:
     def _bury(
         self, producer: KafkaProducer, write: SinkWrite, values: EncodedRecords, keys: KeyColumn | None, rows: Int64s
     ) -> None:
-        topic = write.topic if write.topic.endswith(DEAD_SUFFIX) else write.topic + DEAD_SUFFIX
+        topic = dead_topic(write.topic)
         self.prepare(topic)
         room = self._limits[topic] - _OVERHEAD
         limit = self._limits[write.topic]
         letters = []
         for row in rows.tolist():
-            payload = _row(values, row)
+            payload = payload_of(values, row)
             text = f"the record has {len(payload)} bytes; the topic takes {limit} (max.message.bytes)"
             letters.append(self._letter(write, payload, EncodeError(row, TOO_LARGE, text), room))
         self._send_letters(producer, topic, room, rows, keys, letters)
@@ -107,12 +103,12 @@ class KafkaOutputs:
 
     def _bury_rows(self, producer: KafkaProducer, write: SinkWrite, errors: Sequence[EncodeError]) -> None:
         """Rows that the format can't write: as JSON, as far as that has a form for them."""
-        topic = write.topic if write.topic.endswith(DEAD_SUFFIX) else write.topic + DEAD_SUFFIX
+        topic = dead_topic(write.topic)
         self.prepare(topic)
         room = self._limits[topic] - _OVERHEAD
         rows = np.array([error.row for error in errors], dtype=np.int64)
-        texts = open_format("json").encoder().encode(write.frame[rows])
-        letters = [self._letter(write, _row(texts, at), error, room) for at, error in enumerate(errors)]
+        texts = as_json(write, errors)
+        letters = [self._letter(write, payload_of(texts, at), error, room) for at, error in enumerate(errors)]
         keys = None if write.key_column is None else key_column(write.frame[write.key_column])
         self._send_letters(producer, topic, room, rows, keys, letters)
         self.refused += len(errors)
@@ -132,7 +128,7 @@ class KafkaOutputs:
     ) -> None:
         dead_keys = None
         if keys is not None:
-            cut = [_row(keys.records, int(row))[: min(_MAX_DEAD_KEY, room // 8)] for row in rows]
+            cut = [payload_of(keys.records, int(row))[: min(_MAX_DEAD_KEY, room // 8)] for row in rows]
             dead_keys = _encoded(cut)
         still = producer.send_records(
             topic,
@@ -150,43 +146,13 @@ class KafkaOutputs:
     def _letter(
         self, write: SinkWrite, payload: bytes, error: EncodeError, room: int
     ) -> tuple[bytes, dict[str, bytes]]:
-        limit = self._limits[write.topic]
-        described: dict[str, object] = {
-            "topic": write.topic,
-            "payload_size": len(payload),
-            "payload_sha256": hashlib.sha256(payload).hexdigest(),
-            "operator": f"sink:{write.topic}",
-            "error_class": error.error_class,
-            "error_message": error.message,
-            "details": json.dumps({"job": self._job, "limit": limit}),
-            "attempt": 1,
-        }
-        if write.timestamps is not None:
-            described["timestamp"] = int(write.timestamps[error.row])
-        # What the record itself said comes first: a dead letter that is too large keeps its origin.
-        own = dict(write.headers[error.row]) if write.headers is not None else {}
-        headers = {name: str(value).encode() for name, value in described.items()} | own
+        details = {"job": self._job, "limit": self._limits[write.topic]}
+        headers = letter_headers(write, payload, error, details)
         return payload[: min(MAX_DEAD_PAYLOAD, room // 2)], headers
-
-
-def _some_rows(write: SinkWrite, rows: Int64s | None) -> SinkWrite:
-    if rows is None:
-        return write
-    return replace(
-        write,
-        frame=write.frame[rows],
-        timestamps=None if write.timestamps is None else write.timestamps.gather(rows),
-        headers=None if write.headers is None else [write.headers[row] for row in rows.tolist()],
-        partitions=None if write.partitions is None else write.partitions.gather(rows),
-    )
 
 
 def _milliseconds(series: pl.Series) -> Int64s:
     return series.to_physical().cast(pl.Int64).fill_null(0).to_numpy()
-
-
-def _row(records: EncodedRecords, row: int) -> bytes:
-    return records.data[records.offsets[row] : records.offsets[row + 1]].tobytes()
 
 
 def _encoded(rows: Sequence[bytes]) -> EncodedRecords:

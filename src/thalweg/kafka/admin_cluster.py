@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from thalweg.errors import ConfigurationError
+from thalweg.errors import ConfigurationError, ConnectorError
 from thalweg.kafka._admin_base import AdminBase
 from thalweg.kafka._wire import Connection
 from thalweg.kafka._wire_requests import alter_quotas, describe_log_dirs, describe_quotas
@@ -97,15 +97,28 @@ class ClusterAdmin(AdminBase):
 
     # ---------------------------------------------------------------- rights and users
 
-    def acls(self, *, resource: str | None = None, name: str | None = None, principal: str | None = None) -> list[Acl]:
+    def acls(
+        self,
+        *,
+        resource: str | None = None,
+        name: str | None = None,
+        principal: str | None = None,
+        operation: str | None = None,
+    ) -> list[Acl]:
         """The rights that match; None matches all.
 
         Raises:
+            ConfigurationError: no such operation or resource.
             ConnectorError: the cluster has no authorizer, or can't be reached.
         """
-        wanted = self._filter(resource, name, principal)
+        wanted = self._filter(resource, name, principal, operation)
         asked = self._call(lambda: self._client.describe_acls(wanted, request_timeout=self.timeout))
-        return sorted((_acl(found) for found in self._result(asked, "the ACLs")), key=str)
+        found = sorted((_acl(each) for each in self._result(asked, "the ACLs")), key=str)
+        if not found and self._lacks_authorizer():  # the client takes that answer for an empty one
+            raise ConnectorError(
+                f"the cluster at {self.brokers} has no authorizer (authorizer.class.name), so there are no rights"
+            )
+        return found
 
     def create_acls(self, acls: Iterable[Acl]) -> None:
         """Grants rights; one that is there already stays. Returns when the broker that is asked has heard of them.
@@ -122,17 +135,22 @@ class ClusterAdmin(AdminBase):
         self._until_heard(lambda: granted <= set(self.acls()))
 
     def delete_acls(
-        self, *, resource: str | None = None, name: str | None = None, principal: str | None = None
+        self,
+        *,
+        resource: str | None = None,
+        name: str | None = None,
+        principal: str | None = None,
+        operation: str | None = None,
     ) -> list[Acl]:
         """Takes the rights that match away; returns them. None matches all.
 
         Raises:
-            ConfigurationError: nothing is given: that would take all rights away.
+            ConfigurationError: nothing is given: that would take all rights away; no such operation or resource.
             ConnectorError: the cluster refuses, or can't be reached.
         """
-        if resource is None and name is None and principal is None:
-            raise ConfigurationError("say which rights to take away: resource, name or principal")
-        wanted = self._filter(resource, name, principal)
+        if resource is None and name is None and principal is None and operation is None:
+            raise ConfigurationError("say which rights to take away: resource, name, principal or operation")
+        wanted = self._filter(resource, name, principal, operation)
         asked = self._call(lambda: self._client.delete_acls([wanted], request_timeout=self.timeout))
         gone = sorted((_acl(found) for found in self._result(asked[wanted], "deleting ACLs")), key=str)
         self._until_heard(lambda: not set(gone) & set(self.acls()))
@@ -205,6 +223,18 @@ class ClusterAdmin(AdminBase):
 
     # ---------------------------------------------------------------- inside
 
+    def _lacks_authorizer(self) -> bool:
+        from confluent_kafka.admin import ConfigResource, ResourceType
+
+        broker = ConfigResource(ResourceType.BROKER, str(self.describe_cluster().brokers[0].id))
+        asked = self._call(lambda: self._client.describe_configs([broker], request_timeout=self.timeout))
+        try:
+            entries = self._result(asked[broker], "the broker's settings")
+        except ConnectorError:
+            return False  # who may not look at settings is kept from it by an authorizer
+        named = entries.get("authorizer.class.name")
+        return named is not None and not named.value
+
     def _any_broker(self) -> Connection:
         broker = self.describe_cluster().brokers[0]
         return self._connection(broker.host, broker.port)
@@ -218,13 +248,11 @@ class ClusterAdmin(AdminBase):
         )
         self._result(asked[user], f"the credentials of {user!r}")
 
-    def _filter(self, resource: str | None, name: str | None, principal: str | None) -> Any:
-        from confluent_kafka.admin import AclBindingFilter, AclOperation, AclPermissionType, ResourcePatternType
+    def _filter(self, resource: str | None, name: str | None, principal: str | None, operation: str | None) -> Any:
+        from confluent_kafka.admin import AclBindingFilter, AclPermissionType, ResourcePatternType
 
-        kind = _member("ResourceType", resource or "ANY")
-        return AclBindingFilter(
-            kind, name, ResourcePatternType.ANY, principal, None, AclOperation.ANY, AclPermissionType.ANY
-        )
+        kind, what = _member("ResourceType", resource or "ANY"), _member("AclOperation", operation or "ANY")
+        return AclBindingFilter(kind, name, ResourcePatternType.ANY, principal, None, what, AclPermissionType.ANY)
 
 
 def _member(enum: str, name: str) -> Any:

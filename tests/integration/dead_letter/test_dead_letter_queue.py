@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from tests.integration.dead_letter import crashing
-from thalweg.cli.main import app as command_line
 from thalweg.errors import ConfigurationError, FencedError
 from thalweg.kafka import DeadLetterQueue, KafkaProducer, KafkaRecord, RetryingConsumer, RetryPolicy
 from thalweg.kafka.dead_letter.store import KafkaLetters
@@ -150,21 +148,3 @@ def test_a_replay_that_ends_half_way_has_sent_nothing(kafka: Any, new_topic: Mak
         assert len(queue.replay()) == 0
     values = KafkaLetters(kafka.bootstrap)._read(topic)["value"].to_list()
     assert values == [b"a", b"b", b"c", b"a", b"b", b"c"]
-
-
-@pytest.mark.slow
-def test_the_command_line_reads_a_cluster(kafka: Any, new_topic: MakeTopic) -> None:
-    topic = new_topic(partitions=1)
-    dead_letters(kafka, topic)
-
-    def call(*arguments: str) -> str:
-        done = CliRunner().invoke(command_line, ["dlq", *arguments, "--brokers", f"kafka://{kafka.bootstrap}"])
-        assert done.exit_code == 0, done.output
-        return done.output
-
-    assert topic in call("list")
-    named = CliRunner().invoke(command_line, ["dlq", "list"], env={"THALWEG_KAFKA_BROKERS": kafka.bootstrap})
-    assert topic in named.output
-    assert "ValueError" in call("show", topic)
-    assert "3 letters were replayed" in call("replay", topic)
-    assert "0 letters were replayed" in call("replay", topic)

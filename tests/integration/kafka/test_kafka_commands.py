@@ -129,3 +129,52 @@ def test_groups_and_lag(shell: Shell, kafka: Any, topic: str) -> None:
     assert "give earliest" in shell("groups", "reset", group, "--to", "soon", fails=True)
     shell("groups", "delete", group, "--yes")
     assert group not in shell("groups", "list")
+
+
+def test_quotas(shell: Shell) -> None:
+    user = f"cli-{uuid.uuid4().hex[:8]}"
+
+    def mine() -> list[tuple[str | None, str, str]]:
+        found = [row for row in shell.rows("quotas", "list") if row["user"] == user]
+        return [(row["client-id"], row["limit"], row["value"]) for row in found]
+
+    said = shell("quotas", "set", "--user", user, "producer_byte_rate=1e6", "request_percentage=50")
+    assert said == f"user {user}: producer_byte_rate 1000000, request_percentage 50\n"
+    shell("quotas", "set", "--user", user, "--default", "client-id", "consumer_byte_rate=2000")
+    expected = [
+        (None, "producer_byte_rate", "1000000"), (None, "request_percentage", "50"),
+        ("<default>", "consumer_byte_rate", "2000"),
+    ]  # fmt: skip
+    while mine() != expected:  # the broker hears of it a moment later
+        pass
+    assert user in shell("quotas", "list")
+    shell("quotas", "remove", "--user", user, "request_percentage")
+    while len(mine()) != 2:
+        pass
+    assert "has no limit request_percentage" in shell("quotas", "remove", "-u", user, "request_percentage", fails=True)
+    shell("quotas", "remove", "--user", user)
+    shell("quotas", "remove", "--user", user, "-d", "client-id")
+    while mine():
+        pass
+    assert "has no limits" in shell("quotas", "remove", "--user", user, fails=True)
+    assert "say whose" in shell("quotas", "set", "producer_byte_rate=1", fails=True)
+    assert "give a number" in shell("quotas", "set", "-u", user, "producer_byte_rate=fast", fails=True)
+    assert "write name=value" in shell("quotas", "set", "-u", user, "producer_byte_rate", fails=True)
+    assert "not both" in shell("quotas", "set", "-u", user, "-d", "user", "producer_byte_rate=1", fails=True)
+    assert "the broker refuses" in shell("quotas", "set", "-u", user, "no_such_limit=1", fails=True)
+
+
+def test_log_dirs(shell: Shell, topic: str) -> None:
+    shell("produce", topic, given="x" * 5000 + "\n")
+    (folder,) = shell.rows("logdirs")
+    assert (folder["broker"], folder["partitions"] >= 4, folder["bytes"] >= 5000) == (0, True, True)
+    parts = shell.rows("logdirs", topic)
+    assert [(part["topic"], part["partition"], part["folder"]) for part in parts] == [
+        (topic, partition, folder["folder"]) for partition in range(4)
+    ]
+    assert sum(part["bytes"] for part in parts) >= 5000
+    assert "there is no topic" in shell("logdirs", f"none-{topic}", fails=True)
+
+
+def test_a_cluster_without_an_authorizer_says_so(shell: Shell) -> None:
+    assert "has no authorizer" in shell("acls", "list", fails=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tests.integration.kafka.test_kafka_commands import Shell
 from thalweg.errors import ConfigurationError, ConnectorError
 from thalweg.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaSecurity, LocalKafka, ProduceError
 from thalweg.kafka.admin import Acl
@@ -106,6 +107,37 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         admin.create_acls([Acl("User:CN=client", "ALL", kind, "*") for kind in ("TOPIC", "GROUP")])
         sasl, tls, mutual = (f"127.0.0.1:{ports[door]}" for door in ("SASL", "TLS", "MUTUAL"))
         yield Secured(admin, sasl, tls, mutual, folder / "ca.pem", folder / "client.pem", folder / "client.p8")
+
+
+def test_rights_from_the_shell(secured: Secured) -> None:
+    shell = Shell(secured.admin.brokers)
+    who = f"User:cli-{uuid.uuid4().hex[:8]}"
+
+    def rights(*arguments: str) -> list[tuple[str, ...]]:
+        found = shell.rows("acls", "list", "--principal", who, *arguments)
+        return [tuple(row[name] for name in ("access", "operation", "resource", "name", "pattern")) for row in found]
+
+    added = shell("acls", "add", who, "read", "DESCRIBE", "--topic", "orders", "--group", "shop", "--prefixed")
+    assert added.count(who) == 4
+    shell("acls", "add", who, "WRITE", "-t", "orders", "--deny", "--host", "10.0.0.1")
+    shell("acls", "add", who, "CLUSTER_ACTION", "--cluster")
+    assert rights("--topic", "orders") == [
+        ("allow", "DESCRIBE", "TOPIC", "orders", "prefixed"),
+        ("allow", "READ", "TOPIC", "orders", "prefixed"),
+        ("deny", "WRITE", "TOPIC", "orders", "literal"),
+    ]
+    assert rights("-o", "CLUSTER_ACTION") == [("allow", "CLUSTER_ACTION", "CLUSTER", "kafka-cluster", "literal")]
+    assert len(rights()) == 6
+    assert shell("acls", "remove", "-p", who, "--topic", "none") == "no rights match\n"
+    shell("acls", "remove", "--principal", who, "--topic", "orders", given="n\n", fails=True)
+    assert len(rights()) == 6
+    assert "2 taken away" in shell("acls", "remove", "--principal", who, "--operation", "READ", "--yes")
+    assert "4 taken away" in shell("acls", "remove", "--principal", who, given="y\n")
+    assert rights() == []
+    assert "say which rights" in shell("acls", "remove", "--yes", fails=True)
+    assert "say on what" in shell("acls", "add", who, "READ", fails=True)
+    assert 'write "User:ada"' in shell("acls", "add", "ada", "READ", "-t", "x", fails=True)
+    assert "use one of" in shell("acls", "add", who, "REED", "-t", "x", fails=True)
 
 
 def round_trip(secured: Secured, brokers: str, security: KafkaSecurity) -> None:

@@ -10,26 +10,12 @@ import polars as pl
 import pytest
 
 from tests.integration.kafka.commit_tools import read
+from tests.unit.formats.avro_records import PlainAvro
 from thalweg import App
-from thalweg.formats.avro import AvroDecoder, AvroEncoder
+from thalweg.formats.avro import AvroEncoder
 from thalweg.kafka import KafkaProducer
 
 pytestmark = pytest.mark.kafka
-
-FIELDS = [{"name": "n", "type": "int"}, {"name": "user", "type": "string"}]
-
-
-class Avro:
-    """Avro without a registry."""
-
-    name = "plain-avro"
-    schema: Any = {"type": "record", "name": "R", "fields": FIELDS}  # noqa: RUF012
-
-    def encoder(self) -> AvroEncoder:
-        return AvroEncoder(self.schema)
-
-    def decoder(self, schema: Any = None, columns: Any = None) -> AvroDecoder:
-        return AvroDecoder(self.schema)
 
 
 @pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
@@ -42,10 +28,10 @@ def test_the_sink_buries_what_the_schema_does_not_take(
         producer.send_frame(source, rows, key="user", timestamp="at")
     app = App(f"job-{source}", broker=f"kafka://{kafka.bootstrap}", guarantee=guarantee)
     schema = {"n": pl.Int64, "user": pl.String}
-    app.stream(source, schema=schema).to(out, format=Avro(), key="user")
+    app.stream(source, schema=schema).to(out, format=PlainAvro(), key="user")
     app.run(until_caught_up=True)
     good = read(kafka.bootstrap, out)
-    written = AvroEncoder(Avro.schema).encode(pl.DataFrame({"n": [1, 4], "user": ["a", "d"]}))
+    written = AvroEncoder(PlainAvro.schema).encode(pl.DataFrame({"n": [1, 4], "user": ["a", "d"]}))
     assert b"".join(record.value() for record in good) == written.data.tobytes()
     assert [(record.key(), record.timestamp()[1]) for record in good] == [(b"a", 1_000), (b"d", 4_000)]
     letters = read(kafka.bootstrap, f"{out}.dlq")

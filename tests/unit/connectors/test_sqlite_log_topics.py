@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +14,7 @@ from tests.unit.connectors.conftest import NumberEncoder, Place, numbers
 
 from thalweg.connectors.sqlite import codec
 from thalweg.connectors.sqlite.database import Database, path_of
-from thalweg.connectors.sqlite.topics import partitions_of
+from thalweg.connectors.sqlite.topics import Topic, partitions_of
 from thalweg.connectors.sqlite.writes import parts
 from thalweg.connectors.sqlite_log import EmbeddedLog, SqliteBroker
 from thalweg.errors import ConfigurationError, ConnectorError, StateError
@@ -60,12 +61,16 @@ def test_rows_of_a_key_keep_their_order_in_one_partition(place: Place) -> None:
         assert rows.sort("offset")["value"].to_list() == expected
 
 
+def encoded_parts(topic: Topic, write: SinkWrite) -> Iterator[tuple[int, codec.Records]]:
+    return parts(topic, write, write.encoder.encode(write.frame))
+
+
 def test_a_payload_for_many_rows_is_encoded_per_partition(place: Place) -> None:
     place.broker.ensure_topic("out", 3)
     topic = place.log._topics.find("out")
     frame = pl.DataFrame({"n": range(20)})
     write = SinkWrite("out", frame, NumberEncoder(whole=True), "n", pl.Series(range(100, 120)))
-    got = {partition: records.values.to_pylist() for partition, records in parts(topic, write)}
+    got = {partition: records.values.to_pylist() for partition, records in encoded_parts(topic, write)}
     places = partitions_of(frame["n"].cast(pl.String), 3)
     for partition, values in got.items():
         assert values == [b",".join(str(n).encode() for n in frame.filter(places == partition)["n"])]
@@ -75,7 +80,7 @@ def test_a_payload_for_many_rows_is_encoded_per_partition(place: Place) -> None:
 def test_writes_without_keys_take_turns(place: Place) -> None:
     place.broker.ensure_topic("out", 3)
     topic = place.log._topics.find("out")
-    used = {partition for _ in range(3) for partition, _ in parts(topic, numbers(1, 2))}
+    used = {partition for _ in range(3) for partition, _ in encoded_parts(topic, numbers(1, 2))}
     assert used == {0, 1, 2}
 
 

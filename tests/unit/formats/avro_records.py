@@ -9,6 +9,7 @@ from typing import Any
 
 import fastavro
 
+from thalweg.formats.avro import AvroDecoder, AvroEncoder
 from thalweg.records import EncodedRecords, RawRecords
 
 MakeRecords = Callable[[Sequence[bytes | None]], RawRecords]
@@ -35,3 +36,16 @@ def written(schema: Any, *values: Any) -> list[bytes]:
 def split(encoded: EncodedRecords) -> list[bytes]:
     ends = encoded.offsets.tolist()
     return [encoded.data[a:b].tobytes() for a, b in itertools.pairwise(ends)]
+
+
+class PlainAvro:
+    """A format: Avro of one schema, without a registry. It takes no null and no `n` of more than 32 bits."""
+
+    name = "plain-avro"
+    schema = record(("n", "int"), ("user", "string"))
+
+    def encoder(self) -> AvroEncoder:
+        return AvroEncoder(self.schema)
+
+    def decoder(self, schema: Any = None, columns: Any = None) -> AvroDecoder:
+        return AvroDecoder(self.schema)

@@ -7,8 +7,8 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
+from thalweg.connectors.sqlite.outputs import SqliteOutputs
 from thalweg.connectors.sqlite.topics import Prepared, Topics
-from thalweg.connectors.sqlite.writes import parts
 from thalweg.errors import FencedError, StateError
 from thalweg.faults import fault_point
 from thalweg.streams.connector import (
@@ -35,6 +35,7 @@ class SqliteCommitter:
     def __init__(self, topics: Topics, job: JobSettings) -> None:
         self._topics = topics
         self._job = job
+        self._outputs = SqliteOutputs(topics, job.name)
         self._generation = 0
         self._clock = job.clock or (lambda: time.time_ns() // 1_000_000)
 
@@ -138,11 +139,7 @@ class SqliteCommitter:
         fault_point("sqlite.committed")
 
     def _prepare(self, writes: Sequence[SinkWrite]) -> list[Prepared]:
-        prepared = []
-        for write in writes:
-            topic = self._topics.ensure(write.topic)
-            prepared.append(self._topics.prepare(topic, parts(topic, write)))
-        return prepared
+        return [prepared for write in writes for prepared in self._outputs.prepare(write)]
 
     def _check_generation(self, connection: sqlite3.Connection) -> None:
         (current,) = connection.execute(

@@ -9,11 +9,9 @@ import polars as pl
 
 from thalweg.connectors.sqlite.codec import Records
 from thalweg.connectors.sqlite.log import EmbeddedLog
-from thalweg.connectors.sqlite.topics import partitions_of
-from thalweg.connectors.sqlite.writes import raw_records
-from thalweg.errors import ConnectorError
+from thalweg.connectors.sqlite.writes import by_key, raw_records
 from thalweg.kafka.dead_letter.letters import DEAD_SUFFIX, STATE_SUFFIX
-from thalweg.kafka.dead_letter.store import Change, Outgoing
+from thalweg.kafka.dead_letter.store import Change, Outgoing, no_letters
 
 
 class EmbeddedLetters:
@@ -32,7 +30,7 @@ class EmbeddedLetters:
 
     def letters(self, topic: str) -> pl.DataFrame:
         if topic + DEAD_SUFFIX not in self._log.topics()["topic"]:
-            raise ConnectorError(f"no dead letters of {topic!r} in {self._log.path}")
+            raise no_letters(topic, self.topics())
         return self._log.records(topic + DEAD_SUFFIX)
 
     def states(self, topic: str) -> dict[str, bytes | None]:
@@ -61,15 +59,8 @@ class EmbeddedLetters:
                 [each.timestamp for each in own],
                 [each.headers for each in own],
             )
-            count = self._log._topics.find(name).partitions
-            places = partitions_of(pl.Series([each.key for each in own], dtype=pl.Binary), count)
-            yield (
-                name,
-                [
-                    (int(place), made.take((places == place).arg_true().to_numpy().astype("int64")))
-                    for place in places.unique().sort()
-                ],
-            )
+            keys = pl.Series([each.key for each in own], dtype=pl.Binary)
+            yield name, list(by_key(self._log._topics.find(name), made, keys))
 
     def close(self) -> None:
         """Nothing: the log is the caller's."""

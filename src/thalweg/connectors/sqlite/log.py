@@ -12,8 +12,8 @@ import polars as pl
 
 from thalweg.connectors.sqlite.codec import Chunk, Records, to_raw
 from thalweg.connectors.sqlite.database import path_of
-from thalweg.connectors.sqlite.topics import Topic, open_topics, partitions_of
-from thalweg.connectors.sqlite.writes import parts, raw_records
+from thalweg.connectors.sqlite.topics import Topic, open_topics
+from thalweg.connectors.sqlite.writes import by_key, parts, raw_records
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError, ConnectorError
 from thalweg.formats import Format
@@ -94,7 +94,7 @@ class EmbeddedLog:
         times = _times(frame, timestamps)
         known = self._topics.ensure(topic)
         write = SinkWrite(topic, frame, open_format(format, topic).encoder(), key, times)
-        pieces = list(parts(known, write))
+        pieces = list(parts(known, write, write.encoder.encode(frame)))
         if partition is not None:
             pieces = [(_existing(known, partition), piece) for _, piece in pieces]
         self._append(known, pieces)
@@ -119,9 +119,7 @@ class EmbeddedLog:
             self._append(known, [(_existing(known, partition or 0), records)])
         else:
             series = pl.Series([k.encode() if isinstance(k, str) else k for k in keys], dtype=pl.Binary)
-            places = partitions_of(series, known.partitions)
-            by_place = [(int(p), (places == p).arg_true().to_numpy()) for p in places.unique().sort()]
-            self._append(known, [(p, records.take(rows.astype("int64"))) for p, rows in by_place])
+            self._append(known, list(by_key(known, records, series)))
         return len(values)
 
     def _append(self, topic: Topic, pieces: Sequence[tuple[int, Records]]) -> None:

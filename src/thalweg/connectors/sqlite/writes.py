@@ -12,30 +12,42 @@ import pyarrow as pa
 from thalweg.connectors.sqlite.codec import Records, headers_of, values_of
 from thalweg.connectors.sqlite.topics import Topic, partitions_of
 from thalweg.errors import ConfigurationError
-from thalweg.records import Encoder
+from thalweg.records import EncodedRecords
 from thalweg.streams.connector import SinkWrite
 
 _turn = count()
 
 
-def parts(topic: Topic, write: SinkWrite) -> Iterator[tuple[int, Records]]:
+def parts(topic: Topic, write: SinkWrite, values: EncodedRecords) -> Iterator[tuple[int, Records]]:
     """What each partition gets. Rows with a key go where its murmur2 says; a write without keys goes to one
-    partition, the next write to the next."""
+    partition, the next write to the next.
+
+    Args:
+        values: the write's frame, encoded.
+    """
     if write.frame.is_empty():
         return
     keys = None if write.key_column is None else key_bytes(write.frame, write.key_column)
+    records = _records(write.frame, values, keys, write.timestamps, write.headers)
     if topic.partitions == 1 or keys is None:
-        yield next(_turn) % topic.partitions, _encode(write.frame, write.encoder, keys, write.timestamps, write.headers)
+        yield next(_turn) % topic.partitions, records
         return
-    records = _encode(write.frame, write.encoder, keys, write.timestamps, write.headers)
+    if len(records) == write.frame.height:
+        yield from by_key(topic, records, keys)
+        return
     places = partitions_of(keys, topic.partitions).to_numpy()
-    one_per_row = len(records) == write.frame.height
     for partition in np.unique(places):
         rows = np.flatnonzero(places == partition)
-        if one_per_row:
-            yield int(partition), records.take(rows)
-        else:
-            yield int(partition), _encode(write.frame[rows], write.encoder, None, _pick(write.timestamps, rows), None)
+        some = write.frame[rows]
+        times = None if write.timestamps is None else write.timestamps[rows]
+        yield int(partition), _records(some, write.encoder.encode(some), None, times, None)
+
+
+def by_key(topic: Topic, records: Records, keys: pl.Series) -> Iterator[tuple[int, Records]]:
+    """Records to the partitions that their keys (Binary) choose."""
+    places = partitions_of(keys, topic.partitions).to_numpy()
+    for partition in np.unique(places):
+        yield int(partition), records.take(np.flatnonzero(places == partition))
 
 
 def key_bytes(frame: pl.DataFrame, column: str) -> pl.Series:
@@ -67,14 +79,14 @@ def raw_records(
     )
 
 
-def _encode(
+def _records(
     frame: pl.DataFrame,
-    encoder: Encoder,
+    encoded: EncodedRecords,
     keys: pl.Series | None,
     timestamps: pl.Series | None,
     headers: Sequence[Mapping[str, bytes]] | None,
 ) -> Records:
-    values = values_of(encoder.encode(frame))
+    values = values_of(encoded)
     if len(values) != frame.height:
         # One payload for many rows (Arrow): it has no single key, and the time of its newest row.
         latest = timestamps.max() if timestamps is not None else None
@@ -90,10 +102,6 @@ def _encode(
 def _arrow(series: pl.Series, kind: pa.DataType) -> pa.Array:
     array = series.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     return array if array.type == kind else array.cast(kind)
-
-
-def _pick(series: pl.Series | None, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pl.Series | None:
-    return None if series is None else series[rows]
 
 
 def _bytes(value: bytes | str | None) -> bytes | None:

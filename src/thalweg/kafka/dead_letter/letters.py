@@ -15,6 +15,8 @@ DEAD_SUFFIX = ".dlq"
 STATE_SUFFIX = ".dlq-state"
 OWN_HEADER = "header."
 """Before the names of the headers that the record had itself."""
+STATES = ("open", "edited", "replayed", "discarded")
+"""What has been done with a letter."""
 DUE = "retry_due"
 """ms UTC: not before this time is a record tried again."""
 REPLAY_OF = "replay_of"
@@ -49,7 +51,7 @@ class DeadLetter:
     headers: Mapping[str, bytes] = field(default_factory=dict)
     """The record's own."""
     state: str = "open"
-    """"open", "edited", "replayed" or "discarded"."""
+    """One of `STATES`."""
 
     @property
     def is_cut(self) -> bool:

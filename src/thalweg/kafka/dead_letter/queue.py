@@ -84,10 +84,9 @@ class DeadLetterQueue:
         Raises:
             ConfigurationError: there is none.
         """
-        for letter in self.letters():
-            if letter.id == place:
-                return letter
-        raise ConfigurationError(f"there is no dead letter {place!r} of {self.topic!r}")
+        letters = {letter.id: letter for letter in self.letters()}
+        self._check([place], letters)
+        return letters[place]
 
     def summary(self) -> pl.DataFrame:
         """How many letters there are by error class and state, and the newest's time (ms UTC)."""
@@ -112,26 +111,37 @@ class DeadLetterQueue:
             ConfigurationError: no such letter, or it is replayed or discarded already.
         """
         data = payload.encode() if isinstance(payload, str) else payload
-        self._set(place, LetterState("edited", data, True, _now()))
+        self._set((place,), LetterState("edited", data, True, _now()))
 
-    def discard(self, place: str) -> None:
-        """Marks a letter as one that will never be replayed.
+    def discard(self, *places: str) -> None:
+        """Marks letters as ones that will never be replayed: all of them, or (on an error) none.
 
         Raises:
             ConfigurationError: as `edit`.
         """
-        self._set(place, LetterState("discarded", at=_now()))
+        self._set(places, LetterState("discarded", at=_now()))
 
-    def _set(self, place: str, state: LetterState) -> None:
+    def _set(self, places: Sequence[str], state: LetterState) -> None:
         def change(states: Mapping[str, bytes | None]) -> list[Outgoing]:
-            letter = next((each for each in self._letters(states) if each.id == place), None)
-            if letter is None:
-                raise ConfigurationError(f"there is no dead letter {place!r} of {self.topic!r}")
-            if letter.state in ("replayed", "discarded"):
-                raise ConfigurationError(f"dead letter {place!r} of {self.topic!r} is {letter.state} already")
-            return [self._state(place, state)]
+            letters = {letter.id: letter for letter in self._letters(states)}
+            self._check(places, letters)
+            for place in places:
+                if letters[place].state in ("replayed", "discarded"):
+                    raise ConfigurationError(
+                        f"dead letter {place!r} of {self.topic!r} is {letters[place].state} already"
+                    )
+            return [self._state(place, state) for place in places]
 
         self._store.change(self.topic, change)
+
+    def _check(self, places: Sequence[str], letters: Mapping[str, DeadLetter]) -> None:
+        unknown = [place for place in places if place not in letters]
+        if unknown:
+            some = list(letters)
+            there = f"there are {len(some)}, {some[0]} to {some[-1]}" if some else "there are none"
+            raise ConfigurationError(
+                f"there is no dead letter {', '.join(map(repr, unknown))} of {self.topic!r}; {there}"
+            )
 
     # -- replaying
 
@@ -176,8 +186,7 @@ class DeadLetterQueue:
         self, states: Mapping[str, bytes | None], wanted: list[str] | None, error_class: str | None, limit: int | None
     ) -> tuple[list[DeadLetter], dict[str, str]]:
         letters = {letter.id: letter for letter in self._letters(states)}
-        if wanted is not None and (unknown := [place for place in wanted if place not in letters]):
-            raise ConfigurationError(f"there is no dead letter {', '.join(unknown)} of {self.topic!r}")
+        self._check(wanted or (), letters)
         chosen: list[DeadLetter] = []
         skipped: dict[str, str] = {}
         for letter in letters.values() if wanted is None else [letters[place] for place in wanted]:

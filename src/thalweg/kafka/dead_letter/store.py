@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,7 +89,7 @@ class KafkaLetters:
 
     def letters(self, topic: str) -> pl.DataFrame:
         if not self._admin.exists(topic + DEAD_SUFFIX):
-            raise ConnectorError(f"no dead letters of {topic!r}: there is no topic {topic + DEAD_SUFFIX!r}")
+            raise no_letters(topic, self.topics())
         return self._read(topic + DEAD_SUFFIX)
 
     def states(self, topic: str) -> dict[str, bytes | None]:
@@ -142,6 +143,14 @@ class KafkaLetters:
 
     def close(self) -> None:
         self._admin.close()
+
+
+def no_letters(topic: str, known: Sequence[str]) -> ConnectorError:
+    """That a topic has no dead letters, and which have (`known`)."""
+    near = difflib.get_close_matches(topic, known, n=3)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are of {', '.join(sorted(known)[:5])}"
+    text = f"no dead letters of {topic!r}: there is no topic {topic + DEAD_SUFFIX!r}"
+    return ConnectorError(f"{text}; {hint}" if known else f"{text}, and no other of the kind")
 
 
 _RECORDS = pl.DataFrame(
