@@ -8,26 +8,22 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-import numpy as np
 import polars as pl
 
 from thalweg.alerts.alert import Alert
-from thalweg.alerts.evaluate import Hit, RuleSet, Verdicts, plain
+from thalweg.alerts.evaluate import Hit
 from thalweg.alerts.external import External
 from thalweg.alerts.lifecycle import AUTO, Lifecycle
-from thalweg.alerts.masks import Rows
+from thalweg.alerts.plain import event_of
 from thalweg.alerts.planning import RECHECK, RECHECK_EVERY, Planner, new_of
 from thalweg.alerts.rules import AlertRule
 from thalweg.alerts.severity import Status
 from thalweg.alerts.stages import Look, Stage
-from thalweg.alerts.states import Change, ChangeKind, StateTracker
-from thalweg.alerts.states.runs import Events, runs
+from thalweg.alerts.states import Change, ChangeKind
 from thalweg.alerts.store.base import Changes, Conflict, Entry, New, Store, Task
 from thalweg.alerts.templates import Template
-from thalweg.durations import milliseconds
 from thalweg.faults import fault_point
-from thalweg.streams.batch import OFFSET, PARTITION, RESERVED, TIMESTAMP
-from thalweg.streams.state.key_groups import key_groups
+from thalweg.streams.batch import OFFSET, PARTITION, TIMESTAMP
 
 Found = list[tuple[int, Alert]]
 """Alerts with the row that caused each; -1: time did."""
@@ -178,56 +174,25 @@ class Decider:
 
     # -- states
 
-    def follow(
-        self, frame: pl.DataFrame, rules: RuleSet, verdicts: Verdicts, keys: Sequence[str], tracker: StateTracker
-    ) -> list[Change]:
-        """What a batch does to the states that rules watch."""
-        found: list[Change] = []
-        if not rules.watching or not frame.height:
-            return found
-        events = Events(frame, key_groups(frame, list(keys)), lambda row: event_of(frame.row(row, named=True)))
-        failed = np.array(sorted(verdicts.failed), np.int64)
-        for rule in rules.watching:
-            found += self._follow_one(
-                rule, events, verdicts, list(keys if rule.by is None else rule.by), failed, tracker
-            )
-        return sorted(found, key=lambda change: change.at)
-
-    @staticmethod
-    def _follow_one(
-        rule: AlertRule, events: Events, verdicts: Verdicts, by: Sequence[str], failed: Rows, tracker: StateTracker
-    ) -> list[Change]:
-        keyed = events.keyed(by)
-        states = tracker.among(rule, by, keyed)
-        if rule.id not in verdicts.holds and not states:
-            return []
-        holds = events.flags(verdicts.holds.get(rule.id))
-        ends = ~holds if rule.clear is None else events.flags(verdicts.clears.get(rule.id))
-        holds[failed] = ends[failed] = False
-
-        def fingerprint(code: int) -> str:
-            return states[code].fingerprint if code in states else rule.fingerprint(keyed.values[code])
-
-        known = {code: state.last for code, state in states.items()}
-        gap = None if rule.absent is None else milliseconds(rule.absent)
-        found: list[Change] = []
-        for run in runs(events, keyed, holds, ends, known, fingerprint, gap):
-            found += tracker.on_run(rule, run)
-        return found
-
     def changed(self, changes: Sequence[Change]) -> Found:
         """Stores what became of states; gives the alerts that began or ended."""
         found: Found = []
         beginning: list[Change] = []
+        further: dict[str, list[Change]] = {}
         for change in changes:
             if change.kind is ChangeKind.BEGUN:
                 beginning.append(change)
-                continue
-            found += self._begin(beginning)
-            beginning = []
-            if (alert := self._go_on(change)) is not None:
-                found.append((change.row, alert))
-        return found + self._begin(beginning)
+            elif change.kind is ChangeKind.GOES_ON:
+                further.setdefault(change.fingerprint, []).append(change)
+            else:
+                found += self._begin(beginning)
+                beginning = []
+                self._go_on(further.pop(change.fingerprint, ()))
+                if (alert := self._end(change)) is not None:
+                    found.append((change.row, alert))
+        found += self._begin(beginning)
+        self._go_on([change for of_state in further.values() for change in of_state])
+        return found
 
     def _begin(self, changes: Sequence[Change]) -> Found:
         if not changes:
@@ -247,14 +212,30 @@ class Decider:
         rows = {state_id(change): change.row for change in changes}
         return [(rows[alert.id], decided[alert.id]) for alert in new]
 
-    def _go_on(self, change: Change) -> Alert | None:
-        """Books further events of a state, or its end; gives the alert where it ended by itself."""
-        id = state_id(change)
-        alert = self._store.get([id]).get(id) or self._store.open_of([change.fingerprint]).get(change.fingerprint)
+    def _go_on(self, changes: Sequence[Change]) -> None:
+        """Books further events of states, of all of them at once."""
+        alerts = self._alerts_of(changes)
+        counted: dict[str, Alert] = {}
+        for change, before in zip(changes, alerts, strict=True):
+            alert = None if before is None else counted.get(before.id, before)
+            if alert is not None and (after := _counted(alert, change.count, change.at, active=True)) is not None:
+                counted[alert.id] = after
+        # Of one that counted twice the revision moves once.
+        known = {alert.id: alert.revision for alert in alerts if alert is not None}
+        changed = [replace(alert, revision=known[id] + 1) for id, alert in counted.items()]
+        if not changed:
+            return
+        try:
+            self._store.apply(Changes(alerts=changed))
+        except Conflict:
+            for change, before in zip(changes, alerts, strict=True):
+                if before is not None:
+                    self._count(before.id, change.count, change.at, active=True)
+
+    def _end(self, change: Change) -> Alert | None:
+        """Books the end of a state; gives its alert where that ended by itself."""
+        [alert] = self._alerts_of([change])
         if alert is None:
-            return None
-        if change.kind is ChangeKind.GOES_ON:
-            self._count(alert.id, change.count, change.at, active=True)
             return None
         if change.kind is ChangeKind.RESOLVED and alert.open:
             return self._lifecycle.resolve(alert.id, AUTO, at=change.at)
@@ -264,19 +245,20 @@ class Decider:
             self._count(alert.id, 0, change.at, active=False)
         return None
 
+    def _alerts_of(self, changes: Sequence[Change]) -> list[Alert | None]:
+        """The alert of each change's state; where the state began while one was open, that one."""
+        ids = [state_id(change) for change in changes]
+        known = self._store.get(ids)
+        others = [change.fingerprint for id, change in zip(ids, changes, strict=True) if id not in known]
+        open_ones = self._store.open_of(others) if others else {}
+        return [known.get(id) or open_ones.get(change.fingerprint) for id, change in zip(ids, changes, strict=True)]
+
     def _count(self, id: str, more: int, at: int, *, active: bool) -> None:
-        """Adds events to an alert. Those of a replay, which are not newer than the last, do not count again."""
+        """Adds events to an alert, or the end of its state."""
         while True:
-            alert = self._store.get([id])[id]
-            if active and at <= alert.last_event_time:
+            after = _counted(self._store.get([id])[id], more, at, active=active)
+            if after is None:
                 return
-            after = replace(
-                alert,
-                count=alert.count + more,
-                last_event_time=max(at, alert.last_event_time),
-                active=active,
-                revision=alert.revision + 1,
-            )
             ended = [] if active else [Entry(id, self._clock(), "state over", None, f"at {at}")]
             try:
                 self._store.apply(Changes(alerts=[after], entries=ended))
@@ -285,14 +267,17 @@ class Decider:
             return
 
 
+def _counted(alert: Alert, more: int, at: int, *, active: bool) -> Alert | None:
+    """The alert with further events. Those of a replay, which are not newer than the last, do not count again: None."""
+    if active and at <= alert.last_event_time:
+        return None
+    last = max(at, alert.last_event_time)
+    return replace(alert, count=alert.count + more, last_event_time=last, active=active, revision=alert.revision + 1)
+
+
 def state_id(change: Change) -> str:
     """The id of the alert about a state: the same however often its beginning is seen."""
     return hashlib.sha256(repr((change.rule, change.fingerprint, "state", change.began)).encode()).hexdigest()[:32]
-
-
-def event_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's own columns, as JSON has them."""
-    return {name: plain(value) for name, value in row.items() if name not in RESERVED}
 
 
 def _as_first_decided(alert: Alert) -> Alert:

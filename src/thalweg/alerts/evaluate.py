@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from thalweg.alerts.masks import Masks, Rows
+from thalweg.alerts.masks import Bits, Masks, Rows
 from thalweg.alerts.rules import AlertRule
 from thalweg.expressions import CompiledFunction, compile_function
 
@@ -28,12 +28,12 @@ class Verdicts:
 
     Attributes:
         holds: by rule id, the rows on which its condition holds; rules that match nothing are left out.
-        clears: the same of the rules' `clear` conditions.
+        clears: the same of the rules' `clear` conditions, as bitmaps: those hold nearly everywhere.
         failed: rows on which a condition raised.
     """
 
     holds: dict[str, Rows]
-    clears: dict[str, Rows]
+    clears: dict[str, Bits]
     failed: dict[int, Exception]
 
 
@@ -49,24 +49,28 @@ class RuleSet:
                 self._compiled.append((rule, False, compiled_condition(rule.clear, schema)))
         fast = [(rule, own, c.exprs) for rule, own, c in self._compiled if isinstance(c.exprs, pl.Expr)]
         self._fast = [(rule, own) for rule, own, _ in fast]
-        self._masks = Masks([expr for _, _, expr in fast], schema if schema is not None else pl.Schema())
+        ends = [number for number, (_, own) in enumerate(self._fast) if not own]
+        self._masks = Masks([expr for _, _, expr in fast], schema if schema is not None else pl.Schema(), ends)
         self._slow = [(rule, own, c) for rule, own, c in self._compiled if not c.vectorised]
         self._order = {rule.id: number for number, rule in enumerate(self.rules)}
-        self.watching = [rule for rule in self.rules if rule.watches_state or rule.absent is not None]
-        self._single = {rule.id: rule for rule in self.rules if not (rule.watches_state or rule.absent is not None)}
+        self.watching = [rule for rule in self.rules if rule.tracked]
+        self._single = {rule.id: rule for rule in self.rules if not rule.tracked}
 
     def verdicts(self, frame: pl.DataFrame) -> Verdicts:
         """Evaluates all conditions; null counts as false."""
         found = Verdicts({}, {}, {})
-        for number, rows in self._masks.rows(frame).items():
-            rule, own = self._fast[number]
-            (found.holds if own else found.clears)[rule.id] = rows
+        ends: dict[int, Bits] = {}
+        for number, rows in self._masks.rows(frame, ends).items():
+            found.holds[self._fast[number][0].id] = rows
+        found.clears.update({self._fast[number][0].id: bits for number, bits in ends.items()})
         for rule, own, compiled in self._slow:
             results = compiled.evaluate_rows(frame)
             found.failed.update(results.errors)
-            rows = np.flatnonzero([bool(value) for value in results.values])
-            if len(rows):
-                (found.holds if own else found.clears)[rule.id] = rows
+            said = np.array([bool(value) for value in results.values], np.bool_)
+            if own and said.any():
+                found.holds[rule.id] = np.flatnonzero(said)
+            elif not own:
+                found.clears[rule.id] = np.packbits(said)
         return found
 
     def hits(self, verdicts: Verdicts) -> list[Hit]:
@@ -98,18 +102,3 @@ def compiled_condition(condition: Any, schema: pl.Schema | None) -> CompiledFunc
 
         return Condition(condition).compile(schema)
     return compile_function(condition, purpose="predicate", schema=schema)
-
-
-def plain(value: Any) -> Any:
-    """A value of an event as JSON has it."""
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return str(value)  # beyond what JSON readers and the store can hold
-    if isinstance(value, float) and not -1.7976931348623157e308 <= value <= 1.7976931348623157e308:
-        return None  # JSON has neither NaN nor infinities
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    return value.hex() if isinstance(value, bytes) else str(value)

@@ -44,9 +44,11 @@ class Masks:
     Args:
         conditions: Boolean expressions.
         schema: the events' columns.
+        dense: numbers of conditions that are wanted as bitmaps: that is better where they hold nearly everywhere.
     """
 
-    def __init__(self, conditions: Sequence[pl.Expr], schema: pl.Schema) -> None:
+    def __init__(self, conditions: Sequence[pl.Expr], schema: pl.Schema, dense: Iterable[int] = ()) -> None:
+        self._dense = frozenset(dense)
         self._whole = {n: c for n, c in enumerate(conditions) if not _by_row(c)}
         self._parts: list[_Part] = []
         self._places: list[int] = []
@@ -67,23 +69,40 @@ class Masks:
             self._late.append(sorted(n for n in mine if not self._parts[n].early))
         self._first = sorted({n for parts in self._early for n in parts})
 
-    def rows(self, frame: pl.DataFrame) -> dict[int, Rows]:
-        """For conditions that hold anywhere: on which rows, in their order."""
+    def rows(self, frame: pl.DataFrame, dense: dict[int, Bits] | None = None) -> dict[int, Rows]:
+        """For conditions that hold anywhere: on which rows, in their order.
+
+        Args:
+            dense: takes those that are wanted as bitmaps; they are not among the rows then.
+        """
         found: dict[int, list[Rows]] = {}
         if self._whole and frame.height:
             masks = _booleans(list(self._whole.values()), frame)
             found = {n: [np.flatnonzero(mask)] for n, mask in zip(self._whole, masks, strict=True) if mask.any()}
         if self._places:
             for start in range(0, frame.height, SLICE):
-                for number, rows in self._slice(frame[start : start + SLICE]).items():
+                for number, rows in self._slice(frame[start : start + SLICE], dense, start, frame.height).items():
                     found.setdefault(self._places[number], []).append(rows + start)
-        return {number: pieces[0] if len(pieces) == 1 else np.concatenate(pieces) for number, pieces in found.items()}
+        joined = {n: pieces[0] if len(pieces) == 1 else np.concatenate(pieces) for n, pieces in found.items()}
+        if dense is not None:
+            for number in self._dense & joined.keys():
+                flags = np.zeros(frame.height, np.bool_)
+                flags[joined.pop(number)] = True
+                dense[number] = np.packbits(flags)
+        return joined
 
-    def _slice(self, frame: pl.DataFrame) -> dict[int, Rows]:
+    def _slice(self, frame: pl.DataFrame, dense: dict[int, Bits] | None, start: int, total: int) -> dict[int, Rows]:
         """The cheap parts of all conditions over all rows, then the others over what these leave."""
         held = _all_of(self._early, self._first, self._bits(self._first, frame), frame.height)
         alive = np.flatnonzero(held.any(axis=1)).tolist()
-        found = {n: _set(held[n], frame.height) for n in alive if not self._late[n]}
+        done = [n for n in alive if not self._late[n]]
+        if dense is not None:
+            for n in done:
+                if (place := self._places[n]) in self._dense:
+                    whole = dense.setdefault(place, np.zeros(-(-total // 8), np.uint8))
+                    whole[start >> 3 : (start >> 3) + held.shape[1]] = held[n]
+            done = [n for n in done if self._places[n] not in self._dense]
+        found = dict(zip(done, _set_each(held[done], frame.height), strict=True))
         counts = np.bitwise_count(held).sum(axis=1)
         few = [n for n in alive if self._late[n] and counts[n] * FEW < frame.height]
         many = [n for n in alive if self._late[n] and counts[n] * FEW >= frame.height]
@@ -102,7 +121,8 @@ class Masks:
             before = np.packbits(before[:, picked >> 3] >> (7 - (picked & 7)).astype(np.uint8) & 1, axis=1)
         wanted = sorted({part for n in conditions for part in self._late[n]})
         after = before & _all_of([self._late[n] for n in conditions], wanted, self._bits(wanted, frame), frame.height)
-        found = {conditions[n]: _set(after[n], frame.height) for n in np.flatnonzero(after.any(axis=1))}
+        left = np.flatnonzero(after.any(axis=1))
+        found = dict(zip([conditions[n] for n in left], _set_each(after[left], frame.height), strict=True))
         return found if picked is None else {n: picked[rows] for n, rows in found.items()}
 
     def _bits(self, wanted: Sequence[int], frame: pl.DataFrame) -> Bits:
@@ -200,3 +220,13 @@ def _all_of(conditions: Sequence[Sequence[int]], wanted: Sequence[int], bits: Bi
 def _set(bits: Bits, height: int) -> Rows:
     """The rows whose bit is set."""
     return np.flatnonzero(np.unpackbits(bits, count=height))
+
+
+def _set_each(bits: Bits, height: int) -> list[Rows]:
+    """The same of several conditions. Of those that hold on few rows, only bytes that have any bit are looked into."""
+    few = np.bitwise_count(bits).sum(axis=1) * 8 < height
+    places = np.flatnonzero(bits[few])
+    inside = np.flatnonzero(np.unpackbits(bits[few].ravel()[places]))
+    condition, byte = np.divmod(places[inside >> 3], max(bits.shape[1], 1))
+    rows = iter(np.split((byte << 3) + (inside & 7), np.searchsorted(condition, np.arange(1, few.sum()))))
+    return [next(rows) if is_few else _set(own, height) for own, is_few in zip(bits, few.tolist(), strict=True)]

@@ -30,7 +30,7 @@ class AlertNode(Node):
 
     @property
     def stateful(self) -> bool:
-        return any(rule.watches_state or rule.absent is not None for rule in self.manager.chosen(self.only))
+        return any(rule.tracked for rule in self.manager.chosen(self.only))
 
     @property
     def has_effect(self) -> bool:

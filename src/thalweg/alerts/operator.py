@@ -13,13 +13,14 @@ import polars as pl
 
 from thalweg.alerts.alert import Alert
 from thalweg.alerts.manager import AlertManager
-from thalweg.alerts.states import StateTracker
-from thalweg.alerts.states.tracker import of_frame, to_frame
+from thalweg.alerts.states import StateTracker, warm_up
 from thalweg.streams.batch import DEAD, MIN_TIME, TIMESTAMP, WATERMARK, Batch
 from thalweg.streams.batch import Watermark as Time
 from thalweg.streams.engine.dead_letters import RowError, dead_letters
 from thalweg.streams.operator import Memory, Operator, State, StateDelta
+from thalweg.streams.state.key_groups import warm_up as warm_up_key_groups
 
+_STATES = "states"
 ALERT_SCHEMA = pl.Schema(
     {
         "alert_id": pl.String,
@@ -58,6 +59,11 @@ class Alerting(Operator):
         self._passed = MIN_TIME
         manager.start()
 
+    def warm_up(self) -> None:
+        if any(rule.tracked for rule in self.manager.chosen(self.only)):
+            warm_up_key_groups()
+            warm_up()
+
     def on_batch(self, batch: Batch, port: int = 0) -> Iterator[Batch]:
         frame = batch.frame
         self.account.received += frame.height
@@ -88,21 +94,16 @@ class Alerting(Operator):
             yield Batch(self._rows(alerts, None))
 
     def snapshot(self, *, full: bool = False) -> StateDelta:
-        """Every state has a name of its own, so that a change costs what changes."""
-        changed, gone = self._tracker.changed()
-        states = self._tracker.all() if full else changed
-        puts = [(f"{s.rule}@{s.fingerprint}", to_frame([s])) for s in states]
-        drops = [f"{rule}@{fingerprint}" for rule, fingerprint in gone]
-        again = [f"{s.rule}@{s.fingerprint}" for s in changed]
-        return StateDelta(drops=() if full else (*drops, *again), puts=puts, full=full)
+        """One row for each state that has changed; a state that is gone says so."""
+        frame = self._tracker.snapshot(full=full)
+        return StateDelta(puts=[] if frame is None else [(_STATES, frame)], full=full)
 
     def restore(self, state: State) -> None:
-        states = [one for frames in state.values() for frame in frames[-1:] for one in of_frame(frame)]
-        self._tracker.restore(states, {rule.id: rule for rule in self.manager.rules})
+        self._tracker.load(state.get(_STATES, ()), {rule.id: rule for rule in self.manager.rules}, self.keys)
 
     def memory(self) -> Memory:
-        """States under way; about a kilobyte each."""
-        return Memory(len(self._tracker), 1024 * len(self._tracker))
+        """States under way, and the events that they began with."""
+        return Memory(len(self._tracker), self._tracker.bytes)
 
     def _rows(self, alerts: Sequence[tuple[int, Alert]], frame: pl.DataFrame | None) -> pl.DataFrame:
         import msgspec

@@ -95,7 +95,7 @@ class Processing(ABC):
             states = self._direct() if own else tracker if tracker is not None else StateTracker()
             verdicts = rules.verdicts(frame)
             found = self._decider.events(frame, rules.hits(verdicts), keys, source, origin)
-            found += self._decider.changed(self._decider.follow(frame, rules, verdicts, keys, states))
+            found += self._decider.changed(states.follow(frame, rules, verdicts, keys))
             if own:
                 self._keep_direct(states)
         if found:

@@ -107,6 +107,11 @@ class AlertRule:
         return self.hold is not None or self.clear is not None or (self.auto_resolve is True and self.absent is None)
 
     @property
+    def tracked(self) -> bool:
+        """Whether it is about a state or an absence: its events are followed, not judged one by one."""
+        return self.watches_state or self.absent is not None
+
+    @property
     def hold_ms(self) -> int:
         """How long the condition must hold."""
         return 0 if self.hold is None else milliseconds(self.hold)

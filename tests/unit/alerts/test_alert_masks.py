@@ -76,6 +76,13 @@ def test_together_they_say_what_each_says(seed: int, height: int, count: int):
     events = frame(choose, height)
     conditions = [condition(choose) for _ in range(count)]
     found = Masks(conditions, SCHEMA).rows(events)
+    bits: dict[int, Any] = {}
+    dense = Masks(conditions, SCHEMA, range(0, len(conditions), 2))
+    rest = dense.rows(events, bits)
+    as_rows = {n: np.flatnonzero(np.unpackbits(one, count=events.height)) for n, one in bits.items()}
+    assert {n: r.tolist() for n, r in (rest | as_rows).items()} == {n: r.tolist() for n, r in found.items()}
+    assert all(n % 2 == 0 for n in bits)
+    assert all(n % 2 for n in rest)
     for number, one in enumerate(conditions):
         alone = events.select(one.fill_null(False).alias("x"))["x"]
         alone = alone if alone.len() == height else alone.new_from_index(0, height)

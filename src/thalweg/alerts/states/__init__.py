@@ -1,6 +1,7 @@
-"""States that rules watch: events as runs, and what becomes of them."""
+"""States that rules watch: begun, going on, over; exactly by event time."""
 
-from thalweg.alerts.states.index import Followed
-from thalweg.alerts.states.tracker import Change, ChangeKind, StateTracker
+from thalweg.alerts.states.changes import Change, ChangeKind, Followed
+from thalweg.alerts.states.tracker import StateTracker
+from thalweg.alerts.states.warm_up import warm_up
 
-__all__ = ["Change", "ChangeKind", "Followed", "StateTracker"]
+__all__ = ["Change", "ChangeKind", "Followed", "StateTracker", "warm_up"]

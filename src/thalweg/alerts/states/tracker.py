@@ -1,257 +1,207 @@
 """Follows the states that rules watch: when they begin, go on, and end.
 
 A state belongs to a rule and a fingerprint. Time moves by the events of the fingerprint and by the watermark just
-before each of them, so the same events give the same changes however they were cut into batches. An event that is older
-than the one before it of the same fingerprint is passed over.
+before each of them, so the same events give the same changes however they were cut into batches. While a state is under
+way, an event that is older than the one before it of the same fingerprint is passed over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from heapq import heappop, heappush
-from typing import Any
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
+import msgspec
+import numpy as np
 import polars as pl
 
+from thalweg.alerts.evaluate import RuleSet, Verdicts
 from thalweg.alerts.rules import AlertRule
-from thalweg.alerts.states.index import Followed, StateIndex
-from thalweg.alerts.states.runs import Keyed, Run
+from thalweg.alerts.states.changes import Change, ChangeKind, Followed
+from thalweg.alerts.states.keys import Place, key_of
+from thalweg.alerts.states.layout import BEGUN, RULE, SETTINGS
+from thalweg.alerts.states.saved import followed, frame_of, frame_of_followed, gone_frame, latest, states_of
+from thalweg.alerts.states.table import Happened, Held, Rows, StateTable
 from thalweg.durations import milliseconds
+from thalweg.records import Int64s
+from thalweg.streams.state.key_groups import key_groups
 
-TELL_EVERY = 10_000
-"""ms of event time: how often an alert learns that its state goes on."""
-
-
-class ChangeKind(StrEnum):
-    """What happened to a state."""
-
-    BEGUN = "begun"
-    GOES_ON = "goes on"
-    OVER = "over"
-    """It has ended; its alert stays open until somebody resolves it."""
-    RESOLVED = "resolved"
+Columns = tuple[str, ...]
+_KINDS = (ChangeKind.BEGUN, ChangeKind.GOES_ON, ChangeKind.OVER, ChangeKind.RESOLVED)
 
 
 @dataclass(frozen=True)
-class Change:
-    """One change of a state, at an event time."""
+class _Plan:
+    """The rules of a set that watch states, by the columns of their fingerprints.
 
-    kind: ChangeKind
-    rule: str
-    fingerprint: str
-    at: int
-    began: int
-    """When the state began: with rule and fingerprint it names the alert."""
-    event: Mapping[str, Any]
-    """The event that began it (of an absence: the last one seen)."""
-    count: int = 0
-    """GOES_ON: further events since the last time."""
-    row: int = -1
-    """The row that caused it; -1: time did."""
+    Attributes:
+        keys: of the stream.
+        clear: by rule's number, its place in `clearing`; -1: it has no condition that ends its states.
+        clearing: the ids of rules that have one.
+    """
+
+    keys: Columns
+    by_columns: Mapping[Columns, Sequence[AlertRule]]
+    clear: Mapping[int, int]
+    clearing: Sequence[str]
+
+    def places(self, count: int) -> Int64s:
+        """`clear` as an array for so many rules; -2: the rule is not of this set."""
+        found = np.full(count, -2, np.int64)
+        found[list(self.clear)] = list(self.clear.values())
+        return found
 
 
 class StateTracker:
     """The states of one step of a stream, or of events given to a manager directly."""
 
     def __init__(self) -> None:
-        self._states = StateIndex()
-        self._due: list[tuple[int, str, str]] = []
-        self._queued: dict[tuple[str, str], int] = {}
-        self._changed: set[tuple[str, str]] = set()
-        self._gone: set[tuple[str, str]] = set()
+        self._table = StateTable()
+        self._numbers: dict[str, int] = {}
+        self._ids: list[str] = []
+        self._by: list[Columns] = []
+        self._plans: WeakKeyDictionary[RuleSet, _Plan] = WeakKeyDictionary()
+        self._rules: dict[str, AlertRule] = {}
 
     def __len__(self) -> int:
-        return len(self._states)
+        return self._table.count
 
-    def among(self, rule: AlertRule, by: Sequence[str], keyed: Keyed) -> Mapping[int, Followed]:
-        """The states of a rule that a batch is about, by the batch's codes."""
-        return self._states.among(rule, by, keyed)
+    @property
+    def bytes(self) -> int:
+        """The size of its state, about."""
+        return self._table.bytes
 
-    def on_run(self, rule: AlertRule, run: Run) -> list[Change]:
-        """Takes a run of events of one fingerprint among which the conditions do not change."""
-        key = (rule.id, run.fingerprint)
-        state = self._states.get(*key)
-        changes = self._until(rule, state, run.watermark, -1) if state is not None else []
-        state = self._states.get(*key)
-        changes += (
-            self._absence(rule, key, state, run) if rule.absent is not None else self._state(rule, key, state, run)
-        )
-        self._changed.add(key)
-        return changes
+    # -- events and time
+
+    def follow(self, frame: pl.DataFrame, rules: RuleSet, verdicts: Verdicts, keys: Sequence[str]) -> list[Change]:
+        """What a batch does to states, in the order of event times."""
+        if not rules.watching or not frame.height:
+            return []
+        plan = self._plan(rules, tuple(keys))
+        failed = np.zeros(frame.height, np.bool_)
+        failed[list(verdicts.failed)] = True
+        rows = Rows(frame, key_groups(frame, list(keys)), failed)
+        nowhere = np.zeros(-(-frame.height // 8), np.uint8)
+        ends = np.array([verdicts.clears.get(id, nowhere) for id in plan.clearing], np.uint8).reshape(-1, len(nowhere))
+        clear = plan.places(len(self._ids))
+        found: list[Change] = []
+        for by, mine in plan.by_columns.items():
+            held = self._held(by, mine, verdicts)
+            if len(held.rules) or self._table.count:
+                found += self._changes(self._table.follow(rows, held, clear, ends))
+        return sorted(found, key=lambda change: change.at)
 
     def on_time(self, now: int, rules: Mapping[str, AlertRule]) -> list[Change]:
         """What time alone brings about: states that have held, absences, and ends that have lasted long enough."""
-        changes: list[Change] = []
-        while self._due and self._due[0][0] <= now:
-            due, rule_id, fingerprint = heappop(self._due)
-            if self._queued.get((rule_id, fingerprint)) != due:
-                continue  # it was put earlier since
-            del self._queued[rule_id, fingerprint]
-            state, rule = self._states.get(rule_id, fingerprint), rules.get(rule_id)
-            if state is None or rule is None or (real := _due_of(rule, state)) is None:
-                continue
-            if real > due:
-                self._schedule(state, real)
-            else:
-                changes += self._until(rule, state, now, -1)
-        return changes
+        found = self._changes(self._table.pass_time(now))
+        return sorted(
+            (change for change in found if change.rule in rules),
+            key=lambda change: (change.at, change.rule, change.fingerprint),
+        )
 
-    # -- states that hold
+    def _held(self, by: Columns, rules: Sequence[AlertRule], verdicts: Verdicts) -> Held:
+        mine = [(rule.id, verdicts.holds[rule.id]) for rule in rules if rule.id in verdicts.holds]
+        numbers = np.array([self._numbers[id] for id, _ in mine], np.int64)
+        rows = np.concatenate([np.zeros(0, np.int64), *(rows for _, rows in mine)])
+        return Held(by, numbers, rows, np.cumsum([0, *(len(rows) for _, rows in mine)]))
 
-    def _state(self, rule: AlertRule, key: tuple[str, str], state: Followed | None, run: Run) -> list[Change]:
-        if run.ends:
-            return [] if state is None else self._end(rule, key, state, run)
-        if not run.holds:  # between the two conditions: neither begins nor ends; what had yet to hold has not
-            if state is not None and not state.firing:
-                self._forget(key)
-            return []
-        changes: list[Change] = []
-        if state is None:
-            state = Followed(rule.id, run.fingerprint, run.group, run.first, run.first, dict(run.event))
-            self._states.put(state)
-            self._schedule(state, run.first + rule.hold_ms)
-            state.more = run.count - 1
-        else:
-            state.more += run.count
-        state.ended, state.last = None, max(state.last, run.last)
-        changes += self._until(rule, state, run.last, run.row)
-        if state.firing and state.more and run.last - state.told >= TELL_EVERY:
-            changes.append(self._goes_on(state, run.last, run.row))
-        return changes
+    def _changes(self, happened: Happened) -> list[Change]:
+        found, events = [], {number: msgspec.json.decode(text) for number, text in happened.events.items()}
+        for kind, rule, code, at, began, count, row, event in happened.changes.tolist():
+            fingerprint = self._fingerprint(rule, happened.keys[code])
+            of = events[event] if kind == BEGUN else {}
+            found.append(Change(_KINDS[kind], self._ids[rule], fingerprint, at, began, of, count, row))
+        return found
 
-    def _end(self, rule: AlertRule, key: tuple[str, str], state: Followed, run: Run) -> list[Change]:
-        # An event at the very end of the hold proves that the condition has held until then.
-        changes = self._until(rule, state, run.first, run.row)
-        state.last = max(state.last, run.last)
-        if not state.firing:
-            self._forget(key)
-            return changes
-        if state.more:
-            changes.append(self._goes_on(state, run.first, run.row))
-        if state.ended is None:
-            state.ended = run.first
-            if rule.resolve_ms is None:
-                self._forget(key)
-                return [*changes, _change(ChangeKind.OVER, state, run.first, run.row)]
-            self._schedule(state, run.first + rule.resolve_ms)
-        return changes + self._until(rule, state, run.last, run.row)
+    def _fingerprint(self, rule: int, place: Place) -> str:
+        by, key = place
+        return self._rules[self._ids[rule]].fingerprint(dict(zip(by, key, strict=True)))
 
-    def _until(self, rule: AlertRule, state: Followed | None, now: int, row: int) -> list[Change]:
-        """What has become due up to `now` for one state."""
-        if state is None:
-            return []
-        if rule.absent is not None:
-            return self._missing(rule, state, now, row)
-        changes = []
-        begins = state.since + rule.hold_ms
-        if not state.firing and now >= begins and state.ended is None:
-            state.firing, state.told = True, begins
-            changes.append(_change(ChangeKind.BEGUN, state, begins, row))
-        if state.ended is not None and rule.resolve_ms is not None and now >= state.ended + rule.resolve_ms:
-            self._forget((rule.id, state.fingerprint))
-            changes.append(_change(ChangeKind.RESOLVED, state, state.ended + rule.resolve_ms, row))
-        if changes:
-            self._changed.add((rule.id, state.fingerprint))
-        return changes
+    # -- rules
 
-    def _goes_on(self, state: Followed, at: int, row: int) -> Change:
-        change = replace(_change(ChangeKind.GOES_ON, state, at, row), count=state.more)
-        state.more, state.told = 0, at
-        return change
+    def _plan(self, rules: RuleSet, keys: Columns) -> _Plan:
+        known = self._plans.get(rules)
+        if known is not None and known.keys == keys:
+            return known
+        by_columns: dict[Columns, list[AlertRule]] = {}
+        for rule in rules.watching:
+            by = columns_of(rule, keys)
+            self._register(rule, by)
+            by_columns.setdefault(by, []).append(rule)
+        clearing = [rule.id for rule in rules.watching if rule.clear is not None]
+        places = {id: place for place, id in enumerate(clearing)}
+        clear = {self._numbers[rule.id]: places.get(rule.id, -1) for rule in rules.watching}
+        plan = _Plan(keys, by_columns, clear, clearing)
+        self._plans[rules] = plan
+        return plan
 
-    # -- states of absence
+    def _register(self, rule: AlertRule, by: Columns) -> int:
+        """The number of a rule; what it says now counts from now on. Where its fingerprints are made of other columns
+        than before, the states of the old ones are forgotten."""
+        number = self._numbers.setdefault(rule.id, len(self._ids))
+        if number == len(self._ids):
+            self._ids.append(rule.id)
+            self._by.append(by)
+            self._table.settings = np.vstack([self._table.settings, np.zeros((1, SETTINGS), np.int64)])
+        elif self._by[number] != by:
+            self._table.drop(number)
+            self._by[number] = by
+        self._rules[rule.id] = rule
+        resolve = -1 if rule.resolve_ms is None else rule.resolve_ms
+        absent = -1 if rule.absent is None else milliseconds(rule.absent)
+        self._table.settings[number] = rule.hold_ms, resolve, absent
+        return number
 
-    def _absence(self, rule: AlertRule, key: tuple[str, str], state: Followed | None, run: Run) -> list[Change]:
-        if not run.holds:
-            return []
-        changes: list[Change] = []
-        if state is None:
-            state = Followed(rule.id, run.fingerprint, run.group, run.first, run.first, dict(run.latest))
-            self._states.put(state)
-        elif run.first >= state.last:
-            changes += self._missing(rule, state, run.first, run.row)
-        if state.firing:
-            kind = ChangeKind.OVER if rule.resolve_ms is None else ChangeKind.RESOLVED
-            changes.append(_change(kind, state, run.first, run.row))
-            state.firing = False
-        state.last = state.since = max(state.last, run.last)
-        state.event = dict(run.latest)
-        self._schedule(state, state.last + milliseconds(rule.absent or 0))
-        return changes
-
-    def _missing(self, rule: AlertRule, state: Followed, now: int, row: int) -> list[Change]:
-        due = state.last + milliseconds(rule.absent or 0)
-        if state.firing or now < due:
-            return []
-        state.firing, state.since = True, due
-        self._changed.add((rule.id, state.fingerprint))
-        return [_change(ChangeKind.BEGUN, state, due, row)]
-
-    # -- keeping
-
-    def _schedule(self, state: Followed, due: int) -> None:
-        """Has time look at a state. One look is queued per state; it finds out if it is early."""
-        key = (state.rule, state.fingerprint)
-        if (queued := self._queued.get(key)) is None or due < queued:
-            self._queued[key] = due
-            heappush(self._due, (due, *key))
-
-    def _forget(self, key: tuple[str, str]) -> None:
-        if self._states.remove(*key):
-            self._gone.add(key)
+    # -- state
 
     def changed(self) -> tuple[list[Followed], set[tuple[str, str]]]:
-        """The states that changed since the last call, and those that are gone."""
-        states = [state for key in self._changed if (state := self._states.get(*key)) is not None]
-        gone = {key for key in self._gone if self._states.get(*key) is None}
-        self._changed, self._gone = set(), set()
-        return states, gone
+        """The states that changed since the last call, and rule and fingerprint of those that are gone."""
+        slots, gone = self._table.take_changed()
+        states = self._followed(slots)
+        ended = {
+            (self._ids[rule], self._fingerprint(rule, one.keys[which]))
+            for one in gone
+            for rule, which in zip(one.rules.tolist(), one.which.tolist(), strict=True)
+        }
+        return states, ended - {(state.rule, state.fingerprint) for state in states}
 
     def all(self) -> list[Followed]:
         """Every state under way."""
-        return list(self._states)
+        return self._followed(self._table.all())
 
-    def restore(self, states: Iterable[Followed], rules: Mapping[str, AlertRule]) -> None:
-        """Takes states back; those of rules that are no more are dropped."""
-        for state in states:
-            rule = rules.get(state.rule)
-            if rule is None or not (rule.watches_state or rule.absent is not None):
-                continue
-            self._states.put(state)
-            if (due := _due_of(rule, state)) is not None:
-                self._schedule(state, due)
+    def _followed(self, slots: Int64s) -> list[Followed]:
+        found, states = [], self._table.columns(slots)
+        for row, event, which in zip(states.rows, states.events, states.which.tolist(), strict=True):
+            number, place = int(row[RULE]), states.keys[which]
+            found.append(followed(row, self._ids[number], self._fingerprint(number, place), event, place[1]))
+        return found
 
+    def snapshot(self, *, full: bool) -> pl.DataFrame | None:
+        """The states that changed since the last call (those that are gone, too), or all; None: there are none."""
+        slots, gone = self._table.take_changed()
+        frame = frame_of(self._ids, self._table.columns(self._table.all() if full else slots))
+        if gone and not full:  # what has begun anew comes after
+            frame = pl.concat([*(gone_frame(self._ids, one) for one in gone), frame])
+        return frame if frame.height else None
 
-def _due_of(rule: AlertRule, state: Followed) -> int | None:
-    """When time alone changes something about a state next."""
-    if rule.absent is not None:
-        return None if state.firing else state.last + milliseconds(rule.absent)
-    if state.ended is not None:
-        return None if rule.resolve_ms is None else state.ended + rule.resolve_ms
-    return None if state.firing else state.since + rule.hold_ms
+    def load(self, frames: Sequence[pl.DataFrame], rules: Mapping[str, AlertRule], keys: Sequence[str]) -> None:
+        """Takes back what snapshots gave, oldest first; states of rules that are no more are dropped, and so are those
+        of rules whose fingerprints are made of other columns now."""
+        rows = latest(frames)
+        by = {rule.id: columns_of(rule, keys) for rule in rules.values() if rule.tracked}
+        known = [id for id in rows.get_column("rule").unique().to_list() if id in by]
+        self._table.put(states_of(rows, by, {id: self._register(rules[id], by[id]) for id in known}))
 
-
-def _change(kind: ChangeKind, state: Followed, at: int, row: int) -> Change:
-    return Change(kind, state.rule, state.fingerprint, at, state.since, dict(state.event), row=row)
-
-
-def to_frame(states: Sequence[Followed]) -> pl.DataFrame:
-    """States as rows, for snapshots."""
-    import msgspec
-
-    return pl.DataFrame(
-        {
-            "__kg": pl.Series([s.group for s in states], dtype=pl.UInt16),
-            "id": pl.Series([f"{s.rule}\0{s.fingerprint}" for s in states], dtype=pl.String),
-            "state": pl.Series([msgspec.json.encode(s, enc_hook=str) for s in states], dtype=pl.Binary),
-        }
-    )
+    def restore(self, states: Iterable[Followed], rules: Mapping[str, AlertRule], keys: Sequence[str] = ()) -> None:
+        """The same of states one by one."""
+        known = [state for state in states if state.rule in rules]
+        own = [
+            state.key or key_of(state.event.get(name) for name in columns_of(rules[state.rule], keys))
+            for state in known
+        ]
+        self.load([frame_of_followed(known, own)], rules, keys)
 
 
-def of_frame(frame: pl.DataFrame) -> list[Followed]:
-    """The states of `to_frame`."""
-    import msgspec
-
-    return [msgspec.json.decode(body, type=Followed) for body in frame["state"]]
+def columns_of(rule: AlertRule, keys: Sequence[str]) -> Columns:
+    """The columns that a rule's fingerprints are made of, on a stream by these keys."""
+    return tuple(keys if rule.by is None else rule.by)
