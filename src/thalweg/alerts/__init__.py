@@ -17,6 +17,7 @@ from thalweg.alerts.limits import ChannelLimits
 from thalweg.alerts.manager import AlertManager
 from thalweg.alerts.message import Kind, Message
 from thalweg.alerts.oncall import Override, Person, Rotation, Schedule
+from thalweg.alerts.overrides import StoredOverride
 from thalweg.alerts.routing import Route
 from thalweg.alerts.rules import (
     AlertRule,
@@ -60,6 +61,7 @@ __all__ = [
     "SlackChannel",
     "SmsChannel",
     "Status",
+    "StoredOverride",
     "StormProtection",
     "TimeBasedSuppression",
     "WebhookChannel",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from thalweg.alerts.manager import AlertManager
 from thalweg.alerts.oncall import Override, Person, Rotation, Schedule
 from thalweg.alerts.routing import Route
 from thalweg.alerts.rules import AlertRule
-from thalweg.alerts.silences import MaintenanceWindow, local_instant, zone
+from thalweg.alerts.silences import MaintenanceWindow, instant
 from thalweg.alerts.stages import FlapDetection, Inhibition, StormProtection
 from thalweg.alerts.suppression import CountBasedSuppression, Suppression, TimeBasedSuppression
 from thalweg.errors import ConfigurationError, ThalwegError
@@ -39,14 +38,15 @@ CHANNELS: Mapping[str, Callable[..., Any]] = {
     "webhook": channels.WebhookChannel,
 }
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+DEFAULT_STORE = "sqlite:///alerts.db"
 SECTIONS = (
     "store", "channels", "rules", "route", "schedules", "inhibitions", "maintenance", "flapping", "storm", "keys",
     "source", "slack_signing_secret", "history",
 )  # fmt: skip
 
 
-def read(path: Path | str) -> dict[str, Any]:
-    """The file as plain data, with the environment's values in place.
+def read(path: Path | str, sections: Sequence[str] = SECTIONS) -> dict[str, Any]:
+    """These sections of the file as plain data, with the environment's values in place.
 
     Raises:
         ConfigurationError: it can't be read, is no YAML, has an unknown section, or names a variable that is not set.
@@ -60,7 +60,9 @@ def read(path: Path | str) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: a mapping is expected, with sections such as `rules`")
     if unknown := [name for name in found if name not in SECTIONS]:
         raise ConfigurationError(f"{path}: unknown section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
-    resolved: dict[str, Any] = {name: _resolved(value, f"{path}: {name}") for name, value in found.items()}
+    resolved: dict[str, Any] = {
+        name: _resolved(value, f"{path}: {name}") for name, value in found.items() if name in sections
+    }
     return resolved
 
 
@@ -71,7 +73,7 @@ def load(path: Path | str, **settings: Any) -> AlertManager:
         ConfigurationError: what is wrong, and where.
     """
     config = read(path)
-    manager = AlertManager(config.get("store", "sqlite:///alerts.db"), **settings)
+    manager = AlertManager(config.get("store", DEFAULT_STORE), **settings)
     try:
         apply(manager, config, str(path))
         manager.check()
@@ -81,6 +83,12 @@ def load(path: Path | str, **settings: Any) -> AlertManager:
     return manager
 
 
+def add_schedules(manager: AlertManager, config: Mapping[str, Any], where: str) -> None:
+    """Adds the on-call schedules that the configuration has."""
+    for number, given in enumerate(config.get("schedules") or ()):
+        manager.add_schedule(_schedule(given, f"{where}: schedules: {number + 1}", Path(where).parent))
+
+
 def apply(manager: AlertManager, config: Mapping[str, Any], where: str) -> None:
     """Adds what the configuration says to a manager."""
     for name, given in (config.get("channels") or {}).items():
@@ -88,8 +96,7 @@ def apply(manager: AlertManager, config: Mapping[str, Any], where: str) -> None:
         limits = dict(given or {}).get("limits")
         made = None if limits is None else _made(ChannelLimits, limits, f"{place}: limits")
         manager.add_channel(name, _channel(dict(given or {}), place), limits=made)
-    for number, given in enumerate(config.get("schedules") or ()):
-        manager.add_schedule(_schedule(given, f"{where}: schedules: {number + 1}", Path(where).parent))
+    add_schedules(manager, config, where)
     if config.get("route") is not None:
         manager.set_route(_route(config["route"], f"{where}: route"))
     for number, given in enumerate(config.get("inhibitions") or ()):
@@ -163,13 +170,8 @@ def _override(given: Any, place: str, timezone: str) -> Override:
     """Its times are texts, such as 2026-01-05T09:00, by the clocks of the schedule; or ms UTC."""
     values = _mapping(given, place)
     for name in ("start", "end"):
-        if isinstance(values.get(name), str):
-            try:
-                moment = datetime.fromisoformat(values[name])
-            except ValueError:
-                raise ConfigurationError(f"{place}: {name} {values[name]!r}; write 2026-01-05T09:00") from None
-            aware = moment.tzinfo is not None
-            values[name] = int(moment.timestamp() * 1000) if aware else local_instant(moment, zone(timezone))
+        if name in values:
+            values[name] = _said(place, instant, values[name], timezone, name)
     made: Override = _made(Override, values, place)
     return made
 
@@ -179,10 +181,10 @@ def _shifts(file: Path, values: Mapping[str, Any], timezone: str, place: str) ->
         text = file.read_text()
     except OSError as error:
         raise ConfigurationError(f"{place}: ical: {file}: {error.strerror}") from error
-    try:
-        return from_ical(text, str(values.get("name")), values["people"], timezone=timezone).overrides
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{place}: ical: {error}") from error
+    planned: Schedule = _said(
+        f"{place}: ical", lambda: from_ical(text, str(values.get("name")), values["people"], timezone=timezone)
+    )
+    return planned.overrides
 
 
 def _route(given: Any, place: str) -> Route:
@@ -215,11 +217,17 @@ def _made(kind: Callable[..., Any], given: Any, place: str, leave: tuple[str, ..
     if unknown := [name for name in values if name not in known]:
         raise ConfigurationError(f"{place}: unknown setting {unknown[0]!r}; there are {', '.join(known)}")
     try:
-        return kind(**values)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{place}: {error}") from error
+        return _said(place, lambda: kind(**values))
     except TypeError as error:
         raise ConfigurationError(f"{place}: {str(error).rpartition('.')[2]}") from error
+
+
+def _said(place: str, make: Callable[..., Any], *values: Any) -> Any:
+    """What is made of values; what is refused is said with the place."""
+    try:
+        return make(*values)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{place}: {error}") from error
 
 
 def _mapping(given: Any, place: str) -> dict[str, Any]:

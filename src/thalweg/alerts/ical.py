@@ -28,6 +28,9 @@ def to_ical(schedule: Schedule, start: int, end: int) -> str:
         event.add("dtend", _moment(ends))
         event.add("summary", f"{person} on call ({schedule.name})")
         event.add("attendee", person)
+        override = schedule.override_at(begins)
+        if override is not None and override.reason:
+            event.add("description", f"override: {override.reason}" + (f" ({override.by})" if override.by else ""))
         calendar.add_component(event)
     text: str = calendar.to_ical().decode()
     return text

@@ -17,6 +17,7 @@ from thalweg.alerts.history import Exporter, History
 from thalweg.alerts.lifecycle import Lifecycle
 from thalweg.alerts.limits import ChannelLimits
 from thalweg.alerts.oncall import PREFIX, Schedule
+from thalweg.alerts.overrides import OnCall
 from thalweg.alerts.planning import Planner
 from thalweg.alerts.processing import Processing
 from thalweg.alerts.responding import Responding
@@ -35,7 +36,7 @@ from thalweg.alerts.stages import (
     StormProtection,
     Suppressing,
 )
-from thalweg.alerts.states import StateTracker
+from thalweg.alerts.states import StateTracker, warm_up
 from thalweg.alerts.store import Store, open_store
 from thalweg.alerts.timers import Timers
 from thalweg.alerts.worker import Worker
@@ -84,7 +85,8 @@ class AlertManager(Processing, Responding):
         self._silencing, self._inhibiting = Silencing(), Inhibiting()
         self._flapping, self._storm = Flapping(), Storm()
         stages: list[Stage] = [Suppressing(), self._silencing, self._inhibiting, self._flapping, self._storm]
-        self._planner = Planner(self._schedules)
+        self._on_call = OnCall(self.store, self._schedules, self._clock)
+        self._planner = Planner(self._on_call)
         self._lifecycle = Lifecycle(self.store, self._planner, self._clock, self._rules.get, self._on_change)
         self._decider = Decider(self.store, self._rules, stages, self._planner, self._lifecycle, self._clock)
         self._sender = Sender(self.store, self._channels, self._clock)
@@ -175,8 +177,8 @@ class AlertManager(Processing, Responding):
 
     @property
     def schedules(self) -> Mapping[str, Schedule]:
-        """The on-call schedules, by name."""
-        return dict(self._schedules)
+        """The on-call schedules, by name, with the overrides of this moment."""
+        return dict(self._on_call)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -230,6 +232,8 @@ class AlertManager(Processing, Responding):
     def start_delivery(self) -> None:
         """Starts delivery (and what time brings about) without any rules: for a service that others feed."""
         if self._deliver:
+            if any(rule.tracked for rule in self.rules):
+                warm_up()
             self._worker.start()
             for exporter in self._exporters:
                 exporter.start()
@@ -242,7 +246,7 @@ class AlertManager(Processing, Responding):
         self.start_delivery()
 
     def _each_round(self) -> None:
-        if any(rule.watches_state or rule.absent is not None for rule in self.rules):
+        if any(rule.tracked for rule in self.rules):
             self.tick()
         self.auditor.if_due()
 

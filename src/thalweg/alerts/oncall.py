@@ -80,11 +80,13 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Override:
-    """Somebody stands in from `start` until `end`, ms UTC."""
+    """Somebody stands in from `start` until `end`, ms UTC; perhaps with the reason, and who said so."""
 
     person: str
     start: int
     end: int
+    reason: str | None = None
+    by: str | None = None
 
     def __post_init__(self) -> None:
         if self.end <= self.start:
@@ -119,11 +121,16 @@ class Schedule:
 
     def on_call(self, now: int) -> Person | None:
         """Who is on call at a time, ms UTC; None: nobody is."""
-        name = next((o.person for o in reversed(self.overrides) if o.start <= now < o.end), None)
+        override = self.override_at(now)
+        name = None if override is None else override.person
         local = datetime.fromtimestamp(now / 1000, UTC).astimezone(zone(self.timezone)).replace(tzinfo=None)
         for rotation in self.rotations:
             name = name or rotation.on_call(local)
         return next((person for person in self.people if person.name == name), None)
+
+    def override_at(self, now: int) -> Override | None:
+        """The latest override that covers a time, ms UTC."""
+        return next((o for o in reversed(self.overrides) if o.start <= now < o.end), None)
 
     def shifts(self, start: int, end: int) -> list[tuple[int, int, str]]:
         """Who is on call from when until when, ms UTC, between two times; gaps are left out."""

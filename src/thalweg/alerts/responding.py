@@ -12,6 +12,7 @@ from thalweg.alerts.alert import Alert
 from thalweg.alerts.explain import explain
 from thalweg.alerts.lifecycle import Lifecycle
 from thalweg.alerts.matching import matchers
+from thalweg.alerts.overrides import OnCall, StoredOverride
 from thalweg.alerts.severity import Severity, Status
 from thalweg.alerts.silences import Silence
 from thalweg.alerts.stages.silencing import PREFIX as SILENCE
@@ -28,6 +29,7 @@ class Responding:
     store: Store
     _clock: Callable[[], int]
     _lifecycle: Lifecycle
+    _on_call: OnCall
     _worker: Worker
 
     def get(self, id: str) -> Alert | None:
@@ -93,6 +95,44 @@ class Responding:
     def notifications(self, alert: str | None = None) -> Sequence[Notification]:
         """What channels were told, or are still owed."""
         return self.store.notifications(alert)
+
+    # -- who is on call
+
+    def override(
+        self,
+        schedule: str,
+        person: str,
+        *,
+        by: str,
+        reason: str,
+        start: int | str | None = None,
+        end: int | str | None = None,
+        duration: Duration | None = None,
+    ) -> StoredOverride:
+        """Has somebody stand in on an on-call schedule, from the next page on and in all instances on this store.
+
+        Args:
+            person: one of the schedule's people.
+            by, reason: who says so, and why; kept in `history("on-call:<schedule>")`.
+            start, end: ms UTC, or a time by the schedule's clocks, "2026-12-24T09:00"; no start: from now on.
+            duration: instead of an end.
+
+        Raises:
+            ConfigurationError: no such schedule or person, a time that can't be read, or one that is over.
+        """
+        return self._on_call.add(schedule, person, start, end, duration, by, reason)
+
+    def overrides(self, schedule: str | None = None) -> Sequence[StoredOverride]:
+        """The overrides (of a schedule) that were made this way and have not ended, the next first."""
+        return self._on_call.overrides(schedule)
+
+    def remove_override(self, id: str, *, by: str) -> None:
+        """Ends an override, or keeps it from beginning.
+
+        Raises:
+            ConfigurationError: there is none of that id.
+        """
+        self._on_call.remove(id, by)
 
     # -- silences
 

@@ -118,6 +118,21 @@ def zone(name: str) -> ZoneInfo:
         raise ConfigurationError(f"time zone {name!r} is unknown; use a name such as Europe/Berlin") from None
 
 
+def instant(given: int | str, timezone: str, where: str) -> int:
+    """A time in ms UTC; a text is one by the clocks of the zone, unless it says its own: "2026-12-24T09:00".
+
+    Raises:
+        ConfigurationError: it can't be read.
+    """
+    if isinstance(given, int) and not isinstance(given, bool):
+        return given
+    try:
+        moment = datetime.fromisoformat(str(given))
+    except ValueError:
+        raise ConfigurationError(f"{where} is {given!r}; write a time such as 2026-01-05T09:00") from None
+    return int(moment.timestamp() * 1000) if moment.tzinfo is not None else local_instant(moment, zone(timezone))
+
+
 def local_instant(local: datetime, zone: ZoneInfo) -> int:
     """The instant (ms UTC) of a local time; one that a zone skips is moved forward by what is skipped."""
     return int(local.replace(tzinfo=zone, fold=0).astimezone(UTC).timestamp() * 1000)

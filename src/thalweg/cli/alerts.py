@@ -157,6 +157,47 @@ def unsilence(id: Annotated[str, typer.Argument(help="The id of a silence.")], s
         manager.unsilence(id)
 
 
+@app.command()
+def override(
+    config: Config,
+    schedule: Annotated[str, typer.Argument(help="An on-call schedule of the configuration.")],
+    person: Annotated[str, typer.Argument(help="Who stands in.")],
+    by: By,
+    reason: Annotated[str, typer.Option(help="Why.")],
+    start: Annotated[
+        str | None, typer.Option("--from", help="2026-12-24T09:00, by the schedule's clocks; else now.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--until", help="The same.")] = None,
+    duration: Annotated[str | None, typer.Option(help="Instead of --until, such as 8h.")] = None,
+) -> None:
+    """Have somebody stand in on an on-call schedule."""
+    from thalweg.alerts.files import add_schedules, read
+
+    known = read(config, ("store", "schedules"))  # and no secrets of channels
+    with _manager(known.get("store", DEFAULT_STORE)) as manager:
+        add_schedules(manager, known, str(config))
+        made = manager.override(schedule, person, by=by, reason=reason, start=start, end=end, duration=duration)
+        typer.echo(f"override {made.id}: {person} from {_time(made.start)} until {_time(made.end)}")
+
+
+@app.command()
+def overrides(store: Store = DEFAULT_STORE) -> None:
+    """List who stands in on on-call schedules, and who will."""
+    with _manager(store) as manager:
+        for one in manager.overrides():
+            when = f"{_time(one.start)} – {_time(one.end)}"
+            typer.echo(f"{one.id}  {when}  {one.schedule}: {one.person}  {one.by}: {one.reason}")
+
+
+@app.command("remove-override")
+def remove_override(
+    id: Annotated[str, typer.Argument(help="The id of an override.")], by: By, store: Store = DEFAULT_STORE
+) -> None:
+    """End an override, or keep it from beginning."""
+    with _manager(store) as manager:
+        manager.remove_override(id, by=by)
+
+
 @app.command("test-channel")
 def test_channel(config: Config, name: Annotated[str, typer.Argument(help="A channel of the configuration.")]) -> None:
     """Send a test message to a channel, and say what came of it."""

@@ -156,7 +156,7 @@ def test_a_schedule_from_a_calendar_and_overrides_by_its_clocks(tmp_path: Path):
     right = file.read_text()
     for old, new, said in (
         ("duty.ics", "gone.ics", "schedules: 1: ical: .*gone.ics: No such file"),
-        ('"2026-01-06T12:00"', '"at noon"', "overrides: start 'at noon'; write 2026-01-05T09:00"),
+        ('"2026-01-06T12:00"', '"at noon"', "overrides: start is 'at noon'; write a time such as 2026-01-05T09:00"),
     ):
         with pytest.raises(ConfigurationError, match=said):
             load(written(tmp_path, right.replace(old, new)), deliver=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
@@ -13,9 +14,10 @@ from thalweg.alerts.alert import Alert
 from thalweg.alerts.external import of_alertmanager
 from thalweg.alerts.manager import AlertManager
 from thalweg.alerts.message import Kind, Message
+from thalweg.alerts.oncall import Schedule
 from thalweg.alerts.rules import AlertRule, Severity, Status
 from thalweg.alerts.service.access import Role
-from thalweg.alerts.service.requests import BadRequest, body_of, number_of, text_of
+from thalweg.alerts.service.requests import BadRequest, body_of, number_of, text_of, time_of
 from thalweg.errors import ConfigurationError, ConnectorError
 
 _DAY = 86_400_000
@@ -153,12 +155,42 @@ def schedules(manager: AlertManager, request: Request, who: str) -> Any:
     return {"schedules": found}
 
 
+def overrides(manager: AlertManager, request: Request, who: str) -> Any:
+    """The overrides of a schedule that have not ended, the next first."""
+    return {"overrides": [asdict(one) for one in manager.overrides(_schedule(manager, request).name)]}
+
+
+def new_override(manager: AlertManager, request: Request, who: str) -> Any:
+    """Has a `person` stand in on a schedule: from `start` (none: now) until `end`, or for a `duration`, with a
+    `reason`.
+    Times are ms UTC, or texts by the clocks of the schedule."""
+    body, name = body_of(request), _schedule(manager, request).name
+    person, reason = text_of(body, "person", required=True), text_of(body, "reason", required=True)
+    start, end = time_of(body, "start"), time_of(body, "end")
+    duration = text_of(body, "duration")
+    made = manager.override(name, person or "", by=who, reason=reason or "", start=start, end=end, duration=duration)
+    return asdict(made)
+
+
+def remove_override(manager: AlertManager, request: Request, who: str) -> Any:
+    """Ends an override, or keeps it from beginning."""
+    id = request.path_params["id"]
+    if id not in [one.id for one in manager.overrides(_schedule(manager, request).name)]:
+        raise BadRequest(f"there is no override {id!r}", 404)
+    manager.remove_override(id, by=who)
+    return {"removed": id}
+
+
+def _schedule(manager: AlertManager, request: Request) -> Schedule:
+    found = manager.schedules.get(request.path_params["name"])
+    if found is None:
+        raise BadRequest(f"there is no schedule {request.path_params['name']!r}", 404)
+    return found
+
+
 def shifts(manager: AlertManager, request: Request, who: str) -> Any:
     """The shifts of a schedule for some days from now, as JSON or (`format=ical`) as a calendar."""
-    schedule = manager.schedules.get(request.path_params["name"])
-    if schedule is None:
-        raise BadRequest(f"there is no schedule {request.path_params['name']!r}", 404)
-    start = manager.now()
+    schedule, start = _schedule(manager, request), manager.now()
     end = start + number_of(request, "days", 14, 366) * _DAY
     if request.query_params.get("format") == "ical":
         from thalweg.alerts.ical import to_ical
@@ -223,6 +255,9 @@ TABLE: list[tuple[str, str, Role, Callable[[AlertManager, Request, str], Any]]] 
     ("GET", "/api/v1/rules", Role.VIEWER, rules),
     ("GET", "/api/v1/schedules", Role.VIEWER, schedules),
     ("GET", "/api/v1/schedules/{name}/shifts", Role.VIEWER, shifts),
+    ("GET", "/api/v1/schedules/{name}/overrides", Role.VIEWER, overrides),
+    ("POST", "/api/v1/schedules/{name}/overrides", Role.RESPONDER, new_override),
+    ("DELETE", "/api/v1/schedules/{name}/overrides/{id}", Role.RESPONDER, remove_override),
     ("POST", "/api/v1/events", Role.RESPONDER, event),
     ("POST", "/api/v1/webhooks/alertmanager", Role.RESPONDER, alertmanager),
     ("POST", "/api/v1/channels/{name}/test", Role.ADMIN, test_channel),

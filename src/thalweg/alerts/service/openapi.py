@@ -14,6 +14,7 @@ _QUERY = {
     endpoints.alerts: ["status", "severity", "rule", "limit", "cursor"],
     endpoints.shifts: ["days", "format"],
 }
+_MOMENT = {"type": ["integer", "string"], "description": "ms UTC, or by the schedule's clocks: 2026-12-24T09:00"}
 _BODY: dict[Any, dict[str, Any]] = {
     endpoints.act: {
         "reason": {"type": "string"},
@@ -27,6 +28,13 @@ _BODY: dict[Any, dict[str, Any]] = {
         "reason": {"type": "string"},
         "start": {"type": "integer", "description": "ms UTC"},
     },
+    endpoints.new_override: {
+        "person": {"type": "string"},
+        "reason": {"type": "string"},
+        "start": _MOMENT,
+        "end": _MOMENT,
+        "duration": {"type": "string", "examples": ["8h"], "description": "instead of an end"},
+    },
     endpoints.event: {
         "event": {"type": "object"},
         "timestamp": {"type": "integer", "description": "ms UTC"},
@@ -36,6 +44,7 @@ _BODY: dict[Any, dict[str, Any]] = {
     endpoints.test_channel: {},
 }
 _NEEDED = {endpoints.new_silence: ["match", "duration", "reason"], endpoints.event: ["event"],
+           endpoints.new_override: ["person", "reason"],
            endpoints.alertmanager: ["alerts"]}  # fmt: skip
 _ERRORS = {
     "400": "the request can't be understood",

@@ -47,6 +47,18 @@ def text_of(body: Mapping[str, Any], name: str, *, required: bool = False) -> st
     return value
 
 
+def time_of(body: Mapping[str, Any], name: str) -> int | str | None:
+    """A time of the body: ms UTC, or a text that says it.
+
+    Raises:
+        BadRequest: it is something else.
+    """
+    value = body.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, str))):
+        raise BadRequest(f"{name!r} is to be a time: ms UTC, or a text such as 2026-12-24T09:00")
+    return value
+
+
 def number_of(request: Request, name: str, default: int, most: int) -> int:
     """A whole number of the query, from 1 on.
 
