@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from tests.conformance.shapes import PatternCase, known
 from tests.conformance.trial import Fault, Trial
 from thalweg.cep import AfterMatch, PartialMatch, Pattern, PatternBuilder
 from thalweg.cep.pattern import Skip
@@ -53,6 +54,7 @@ def drive(case: Case, batch_size: int | None, *, timeouts: bool = False, fault: 
         timeouts: asks for timed-out partial matches too; then the general engine runs every pattern.
         fault: what happens within the events.
     """
+    known(case, PatternCase)
     events, pattern = case_events(case), case_pattern(case["pattern"])
     matches = App("case").stream("events", schema=SCHEMA, timestamp="ts", watermark=0).detect(pattern)
     watched = [matches, matches.port("timeout")] if timeouts else [matches]
@@ -92,14 +94,16 @@ def case_pattern(described: Case) -> Pattern:
 
 def _after_match(skip: Case) -> AfterMatch:
     strategy = Skip(skip["strategy"])
-    return AfterMatch(strategy, skip["to"], skip.get("throw_if_missing", False))
+    return AfterMatch(strategy, skip.get("to"), skip.get("throw_if_missing", False))
 
 
 def _steps(builder: PatternBuilder, steps: list[Case]) -> PatternBuilder:
     for step in steps:
         group = step.get("group")
         what: Any = _steps(PatternBuilder.create("group"), group["steps"]) if group else step["name"]
-        condition = None if group else _condition(step["condition"])
+        condition = None if group else _condition(step.get("condition"))
+        if condition is None and step["contiguity"].startswith("not_"):
+            condition = pl.lit(True)
         how = "followed_by" if step["contiguity"] == "begin" else step["contiguity"]
         getattr(builder, how)(what, condition)
         _quantify(builder, step)
@@ -114,12 +118,13 @@ def _quantify(builder: PatternBuilder, step: Case) -> None:
         builder.times(minimum, maximum)
     if step["optional"]:
         builder.optional()
-    if step["greedy"]:
+    if step["greedy"] and (step["optional"] or minimum != maximum):  # otherwise it says nothing
         builder.greedy()
-    if step["inner"] != "relaxed":
+    if step["inner"] != "relaxed" and maximum != 1:
         {"strict": builder.consecutive, "any": builder.allow_combinations}[step["inner"]]()
-    if step["until"] is not None:
-        builder.until(_condition(step["until"]))
+    if step.get("until") is not None:
+        until = _condition(step["until"])
+        builder.until(pl.lit(True) if until is None else until)
 
 
 def _condition(condition: Case | None) -> Any:

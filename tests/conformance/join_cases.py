@@ -1,7 +1,8 @@
 """Join cases through the public API and the test driver.
 
 A case's structured fields make its plan: a column named `left_x` or `l_x` is column x of the left stream, likewise on
-the right; a timestamp that is neither is a bound of the window. Where the description says more, `PLANS` has it.
+the right; one that only one side's records have is that side's; a timestamp that is neither is a bound of the window.
+Where the description says more, `PLANS` has it.
 
 The references judge lateness by the join's watermark, the lower of both inputs, which has not begun while one input is
 still unread; we judge a row by its own partition's (decision 0001). So cases that give all results at the end allow as
@@ -10,7 +11,7 @@ much lateness as their input is long; cases that go step by step allow none.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any
 
 import polars as pl
 
+from tests.conformance.described import explained
 from tests.conformance.not_served import NotServed
 from tests.conformance.trial import Fault, Trial
+from tests.conformance.window_generic import ENDS, STARTS, only, records_of, streams_of, window_of
 from thalweg.analytics import count, count_distinct
-from thalweg.streams import App, DataStream, Interval, SlidingWindow, TumblingWindow
+from thalweg.streams import DataStream, Interval, SessionWindow, TumblingWindow
 from thalweg.streams.testing import current_rows
 
 Case = dict[str, Any]
@@ -30,7 +33,6 @@ Plan = tuple[DataStream, list[str]]
 """The result, and which of its columns each of the case's columns is."""
 col = pl.col
 
-STARTS, ENDS = {"window_start", "start", "hour"}, {"window_end", "end"}
 PREFIXES = {"left_": "left", "l_": "left", "right_": "right", "r_": "right"}
 
 
@@ -39,31 +41,25 @@ class JoinRun:
 
     def __init__(self, case: Case, inputs: Path, batch_size: int | None, fault: Fault) -> None:
         self.case = case
-        self.inputs = inputs
-        self.records = {source["stream"]: self._records(source) for source in case["inputs"]}
-        app = App(f"case-{case['case']}")
-        self.streams: Streams = {
-            source["stream"]: app.stream(
-                source["stream"], timestamp=source.get("time_column"), watermark=source.get("lateness_ms", 0)
-            )
-            for source in case["inputs"]
-        }
+        self.records = records_of(case, inputs)
+        self.streams: Streams = streams_of(case)
         self.stream, self.columns = PLANS.get(case["case"], _generic)(case, self)
         self.trial = Trial(self.stream, batch_size=batch_size, fault=fault)
         self.seen: list[pl.DataFrame] = []
 
-    def _records(self, source: Case) -> list[Case]:
-        if "records" in source:
-            return list(source["records"])
-        if "file" in source:
-            return [json.loads(line) for line in (self.inputs / source["file"]).read_text().splitlines()]
-        steps = [step["send"] for step in self.case["steps"] if "send" in step]
-        return [record for send in steps if send["stream"] == source["stream"] for record in send["records"]]
+    def fields(self, stream: str) -> set[str]:
+        """The columns of a stream."""
+        rows = self.records[stream]
+        changes = any(source["stream"] == stream and source.get("format") for source in self.case["inputs"])
+        if changes:
+            rows = [row[side] for row in rows for side in ("before", "after") if row.get(side)]
+        return {name for row in rows for name in row}
 
     @property
     def lateness(self) -> int | None:
         """How late the join lets rows be: see above."""
-        if self.case["emission"] == "steps":
+        timed = all(source.get("time_column") for source in self.case["inputs"])
+        if self.case["emission"] in ("steps", "watermark_only") or not timed:
             return None
         times = [
             datetime.fromisoformat(record[source["time_column"]]).timestamp() * 1000
@@ -89,8 +85,7 @@ class JoinRun:
         if not frames:
             return pl.DataFrame(schema=dict.fromkeys(self.columns, pl.Null()))
         whole = pl.concat(frames, how="diagonal_relaxed")
-        if self.case["emission"] == "final_state":
-            whole = current_rows(whole, self.stream.key_columns)
+        whole = current_rows(whole, self.stream.key_columns)
         return whole.with_columns([pl.lit(None).alias(n) for n in self.columns if n not in whole.columns])
 
 
@@ -106,10 +101,10 @@ def run_join_case(
     if case["emission"] == "steps":
         found = []
         for step in case["steps"]:
-            if "send" in step:
+            if step.get("send"):
                 run.send(step["send"]["stream"], step["send"]["records"])
-            if "expect" in step:
-                found.append(rows(run.result(), run.columns))
+            if step.get("expect") is not None:
+                found.append(rows(only(step, case, run.result()), run.columns))
             run.trial.interrupt()
         return found
     for name, records in run.records.items():
@@ -126,6 +121,9 @@ def _generic(case: Case, run: JoinRun) -> Plan:
     """Two streams, as the structured fields say."""
     if len(case["inputs"]) != 2:
         raise NotServed(f"the join of {case['case']!r}, which its structured fields do not explain")
+    explained(case, set().union(*(run.fields(source["stream"]) for source in case["inputs"])))
+    if case.get("filter") or case.get("having") or case.get("aggregates") or case.get("windows"):
+        raise NotServed(f"{case['case']}: filters, aggregates or several windows with a join, by structured fields")
     if case.get("window"):
         return _by_window(case, run)
     if case["join"].get("bound"):
@@ -134,41 +132,59 @@ def _generic(case: Case, run: JoinRun) -> Plan:
     return left.join(right, on=keys, how=case["join"]["kind"]), columns
 
 
+def key_pairs_of(case: Case) -> dict[str, str]:
+    """Left key column → right key column, as `on` says and `keys` may repeat."""
+    pairs: dict[str, str] = {}
+    for part in re.split(r",\s*|\s+and\s+", case["join"]["on"]):
+        left, _, right = (name.strip() for name in part.partition("="))
+        left, right = left.removeprefix("left."), (right or left).removeprefix("right.")
+        if not re.fullmatch(r"\w+", left) or not re.fullmatch(r"\w+", right):
+            raise NotServed(f"a join on {case['join']['on']!r}")
+        if left != "window":
+            pairs[left] = right
+    keys = case.get("keys") or []
+    if not {*keys} <= {*pairs, *pairs.values()}:
+        raise NotServed(f"a join on {case['join']['on']!r} with the keys {keys}")
+    return pairs
+
+
 def _sides(case: Case, run: JoinRun) -> tuple[DataStream, DataStream, list[str], dict[str, str]]:
     """Both streams with the columns that are asked for, under names that say where they are from."""
     names = [source["stream"] for source in case["inputs"]]
-    keys = case.get("keys") or []
+    keys = key_pairs_of(case)
+    fields = dict(zip(("left", "right"), map(run.fields, names), strict=True))
     wanted: dict[str, list[str]] = {"left": [], "right": []}
-    columns = [_column(column["name"], keys, wanted) for column in case["columns"]]
+    columns = [_column(column["name"], keys, wanted, fields) for column in case["columns"]]
     sides = []
-    for side, name in zip(("left", "right"), names, strict=True):
+    for side, name, on in zip(("left", "right"), names, (keys, keys.values()), strict=True):
         parts = {f"{side}_{column}": col(column) for column in wanted[side]}
-        sides.append(run.streams[name].select(**{f"key_{side}_{key}": col(key) for key in keys}, **parts))
+        sides.append(run.streams[name].select(**{f"key_{side}_{key}": col(key) for key in on}, **parts))
     left, right = sides
-    return left, right, columns, {f"key_left_{key}": f"key_right_{key}" for key in keys}
+    return left, right, columns, {f"key_left_{one}": f"key_right_{other}" for one, other in keys.items()}
 
 
-def _column(name: str, keys: list[str], wanted: dict[str, list[str]]) -> str:
+def _column(name: str, keys: dict[str, str], wanted: dict[str, list[str]], fields: dict[str, set[str]]) -> str:
     for prefix, side in PREFIXES.items():
-        if name.startswith(prefix):
-            wanted[side].append(name.removeprefix(prefix))
-            return f"{side}_{name.removeprefix(prefix)}"
+        of = name.removeprefix(prefix)
+        if of != name and (of in fields[side] or not fields[side]):
+            wanted[side].append(of)
+            return f"{side}_{of}"
     if name in keys:
         return f"key_left_{name}"
+    having = [side for side in fields if name in fields[side]]
+    if len(having) == 1:
+        wanted[having[0]].append(name)
+        return f"{having[0]}_{name}"
     if name in STARTS | ENDS:
         return "window_start" if name in STARTS else "window_end"
     raise NotServed(f"the column {name!r}, which the structured fields do not explain")
 
 
 def _by_window(case: Case, run: JoinRun) -> Plan:
-    spec = case["window"]
-    if spec["kind"] not in ("tumbling", "hopping"):
-        raise NotServed(f"joins by windows of kind {spec['kind']!r}")
-    slide, offset = spec.get("slide_ms", spec["size_ms"]), spec.get("offset_ms", 0)
-    tumbling = spec["kind"] == "tumbling"
-    window = TumblingWindow(spec["size_ms"], offset) if tumbling else SlidingWindow(spec["size_ms"], slide, offset)
+    window = window_of(case["window"])
     left, right, columns, keys = _sides(case, run)
-    if all(column.startswith(("key_", "window_")) for column in columns):  # groups are joined, not rows
+    groups = all(column.startswith(("key_", "window_")) for column in columns)
+    if groups and not isinstance(window, SessionWindow):  # groups are joined, not rows
         left, right = (
             side.key_by(*names).window(window).aggregate(**{f"rows_{name}": count()})
             for side, names, name in ((left, list(keys), "left"), (right, list(keys.values()), "right"))
@@ -183,6 +199,9 @@ def _by_window(case: Case, run: JoinRun) -> Plan:
 def _by_interval(case: Case, run: JoinRun) -> Plan:
     join = case["join"]
     left, right, columns, keys = _sides(case, run)
+    times = [f"{side}.{source['time_column']}" for side, source in zip(("left", "right"), case["inputs"], strict=True)]
+    if join["bound"] not in (" - ".join(times), " - ".join(times[::-1])):
+        raise NotServed(f"a join with a bound on {join['bound']!r}")
     lower, upper = join.get("lower_ms"), join.get("upper_ms")
     lower_in, upper_in = join.get("lower_inclusive", True), join.get("upper_inclusive", True)
     if join["bound"].startswith("right"):  # right time - left time: the same the other way round
@@ -191,7 +210,7 @@ def _by_interval(case: Case, run: JoinRun) -> Plan:
     closed = {(True, True): "both", (True, False): "left", (False, True): "right", (False, False): "none"}
     within = Interval(lower, upper, closed=closed[lower_in, upper_in])
     joined = left.join(right, on=keys, how=join["kind"], within=within, allowed_lateness=run.lateness)
-    return joined.in_order() if "emit_on_close" in case["features"] else joined, columns
+    return joined.in_order() if "emit_on_close" in case.get("features", ()) else joined, columns
 
 
 def _drivers_and_pickups(case: Case, run: JoinRun) -> Plan:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from benchmarks.nexmark.queries import QUERIES, Streams
 
 from tests.conformance.not_served import NotServed
 from tests.conformance.trial import Fault, Trial
+from tests.conformance.window_generic import value_of
 from thalweg.streams import App
 from thalweg.streams.testing import TestDriver, current_rows
 
@@ -72,11 +72,4 @@ def _in_columns(frame: pl.DataFrame, columns: list[dict[str, str]]) -> list[list
         return []
     kinds = [column["type"] for column in columns]
     rows = frame.select([column["name"] for column in columns]).rows()
-    return [[_value(value, kind) for value, kind in zip(row, kinds, strict=True)] for row in rows]
-
-
-def _value(value: Any, kind: str) -> Any:
-    if kind == "timestamp" and value is not None:
-        moment = datetime.fromtimestamp(value / 1000, UTC)
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
-    return float(value) if isinstance(value, Decimal) else value
+    return [[value_of(value, kind) for value, kind in zip(row, kinds, strict=True)] for row in rows]

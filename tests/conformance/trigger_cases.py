@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from tests.conformance.not_served import NotServed
+from tests.conformance.shapes import TriggerCase, known
 from tests.conformance.trial import Fault, Trial
 from thalweg.analytics import collect
 from thalweg.streams import (
@@ -50,6 +51,7 @@ def run_trigger_case(case: Case, batch_size: int | None, *, fault: Fault = None)
     Returns:
         For a timeline one list of panes per `expect`; for a unit case `expected_panes`.
     """
+    known(case, TriggerCase)
     trial = Trial(_plan(case), batch_size=abs(batch_size) if batch_size else None, fault=fault)
     seen: list[Pane] = []
     told: list[list[Pane]] = []
@@ -63,6 +65,8 @@ def run_trigger_case(case: Case, batch_size: int | None, *, fault: Fault = None)
         if "expect" in step:
             told.append(seen)
             seen = []
+    if told and seen:
+        raise AssertionError(f"{case['case']}: panes that nothing expects: {seen}")
     return _by_window(everything) if "expected_panes" in case else told
 
 

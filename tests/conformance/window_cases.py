@@ -5,15 +5,27 @@ A case's structured fields make its plan (`window_generic`); where its descripti
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from tests.conformance.described import explained
 from tests.conformance.join_cases import run_join_case
+from tests.conformance.not_served import NotServed
+from tests.conformance.shapes import WindowCase, known
 from tests.conformance.trial import Fault, Trial
-from tests.conformance.window_generic import Case, Finish, generic, key_columns, standing, streams_of, value_of
+from tests.conformance.window_generic import (
+    Case,
+    Finish,
+    generic,
+    key_columns,
+    only,
+    records_of,
+    standing,
+    streams_of,
+    value_of,
+)
 from tests.conformance.window_plans import PLANS, chained
 
 
@@ -26,45 +38,78 @@ def run_window_case(case: Case, inputs: Path, batch_size: int | None, *, fault: 
     Raises:
         NotServed: the case needs what its structured fields do not say, or what is not built.
     """
+    known(case, WindowCase)
+    if "per_key_time" in case.get("features", ()):
+        return _each_key_apart(case, inputs, batch_size, fault)
     if case.get("join"):
         return run_join_case(case, inputs, batch_size, lambda frame, columns: _rows(case, frame, columns), fault=fault)
     if case["case"] == "proton_chained_tumble":
         return _rows(case, chained(case, batch_size, fault), ["id", "max_mean", "window_end"])
+    records = records_of(case, inputs)
+    if case["case"] not in PLANS:
+        case = explained(case, {name for rows in records.values() for row in rows for name in row})
     plan, columns, finish = PLANS.get(case["case"], generic)(case, streams_of(case))
     trial = Trial(plan, batch_size=batch_size, fault=fault)
     if case["emission"] == "steps":
         return _steps(case, trial, columns, finish)
-    for source in case["inputs"]:
-        rows = source.get("records")
-        if rows is None:
-            rows = [json.loads(line) for line in (inputs / source["file"]).read_text().splitlines()]
-        trial.send(rows, source=source["stream"])
+    for name, rows in records.items():
+        trial.send(rows, source=name)
     if case["emission"] != "watermark_only":
         trial.driver.end()
     return _rows(case, finish(trial.output()), columns)
+
+
+def _each_key_apart(case: Case, inputs: Path, batch_size: int | None, fault: Fault) -> list[Any]:
+    """Each key has a time of its own: as if the records of each were a stream of their own."""
+    keys = case.get("keys") or []
+    records = records_of(case, inputs)
+    if not keys or not all(name in row for rows in records.values() for row in rows for name in keys):
+        raise NotServed(f"{case['case']}: a time of its own for each of {keys}, which are no fields of the records")
+
+    def place(row: Case) -> tuple[Any, ...]:
+        return tuple(row[name] for name in keys)
+
+    def of(one: tuple[Any, ...], rows: list[Case]) -> list[Case]:
+        return [row for row in rows if place(row) == one]
+
+    results = []
+    for one in dict.fromkeys(place(row) for rows in records.values() for row in rows):
+        apart = {**case, "features": [name for name in case["features"] if name != "per_key_time"]}
+        if case["emission"] == "steps":
+            apart["steps"] = [
+                {**step, "send": {**step["send"], "records": of(one, step["send"]["records"])}}
+                if step.get("send")
+                else step
+                for step in case["steps"]
+            ]
+        else:
+            whole = [{name: value for name, value in source.items() if name != "file"} for source in case["inputs"]]
+            apart["inputs"] = [{**source, "records": of(one, records[source["stream"]])} for source in whole]
+        results.append(run_window_case(apart, inputs, batch_size, fault=fault))
+    if case["emission"] == "steps":
+        return [[row for rows in step for row in rows] for step in zip(*results, strict=True)]
+    return [row for rows in results for row in rows]
 
 
 def _steps(case: Case, trial: Trial, columns: list[str], finish: Finish) -> list[Any]:
     seen: list[pl.DataFrame] = []
     found = []
     for step in case["steps"]:
-        if "send" in step:
+        if step.get("send"):
             trial.driver.send(step["send"]["records"], source=step["send"]["stream"])
             seen.append(trial.output())
             trial.interrupt()
-        if "expect" in step:
+        if step.get("expect") is not None:
             frames = [frame for frame in seen if frame.height]
             whole = finish(pl.concat(frames, how="diagonal_relaxed")) if frames else pl.DataFrame()
-            if "only_time" in step and whole.height:
-                whole = whole.filter(pl.col(case["inputs"][0]["time_column"]) == step["only_time"])
-            found.append(_rows(case, whole, columns))
+            found.append(_rows(case, only(step, case, whole), columns))
     return found
 
 
 def _rows(case: Case, frame: pl.DataFrame, columns: list[str]) -> list[list[Any]]:
     if not frame.height:
         return []
-    if case["emission"] == "final_state" and not case.get("join"):
+    if not case.get("join"):
         frame = standing(frame, key_columns(case))
     if case["emission"] == "closed_per_key":
         key = key_columns(case)

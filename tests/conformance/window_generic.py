@@ -6,10 +6,13 @@ column of the records is a window bound. Without aggregates each record comes ou
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -79,6 +82,21 @@ def streams_of(case: Case) -> Streams:
             stream = stream.changes(*([key] if isinstance(key, str) else key))
         made[source["stream"]] = stream
     return made
+
+
+def records_of(case: Case, inputs: Path) -> dict[str, list[Case]]:
+    """All records of each stream, those that come in steps included."""
+    sent = [step["send"] for step in case.get("steps") or () if step.get("send")]
+    found = {}
+    for source in case["inputs"]:
+        if source.get("records") is not None:
+            rows = list(source["records"])
+        elif source.get("file"):
+            rows = [json.loads(line) for line in (inputs / source["file"]).read_text().splitlines()]
+        else:
+            rows = [record for send in sent if send["stream"] == source["stream"] for record in send["records"]]
+        found[source["stream"]] = rows
+    return found
 
 
 def window_of(spec: Case) -> TumblingWindow | SlidingWindow | SessionWindow:
@@ -183,7 +201,7 @@ def generic(case: Case, streams: Streams) -> Plan:
 def _whole_records(case: Case, stream: DataStream, keys: list[str]) -> Plan:
     names = [column["name"] for column in case["columns"]]
     if not case.get("window"):
-        return stream, names, as_is
+        return stream.in_order() if "sort_by_event_time" in case.get("features", ()) else stream, names, as_is
     fields = [name for name in names if name not in STARTS | ENDS]
     keyed = stream.key_by(*keys) if keys else stream
     packed = [name for name in fields if name not in keys]
@@ -204,8 +222,18 @@ def standing(frame: pl.DataFrame, identity: list[str] | None = None) -> pl.DataF
     return net.filter(pl.col("__sign") > 0).select(pl.exclude("__sign").repeat_by("__sign").explode())
 
 
+def only(step: Case, case: Case, whole: pl.DataFrame) -> pl.DataFrame:
+    """The rows that an expectation covers: those of one time (of a join: of the left row), where it names one."""
+    if step.get("only_time") is None or not whole.height:
+        return whole
+    time = case["inputs"][0]["time_column"]
+    return whole.filter(pl.col(time if time in whole.columns else f"left_{time}") == step["only_time"])
+
+
 def value_of(value: Any, kind: str) -> Any:
     """A value as the cases write it."""
+    if isinstance(value, Decimal):
+        return float(value)
     if kind != "timestamp" or value is None or isinstance(value, str):
         return value
     moment = value if isinstance(value, datetime) else datetime.fromtimestamp(value / 1000, UTC)

@@ -14,6 +14,7 @@ from thalweg.streams.batch import LATE, MAIN, RESERVED
 from thalweg.streams.plan.node import Mode, Node
 from thalweg.streams.plan.routing import SplitNode, port_of
 from thalweg.streams.plan.source import SourceNode
+from thalweg.streams.plan.stateless import StatelessNode
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,12 @@ class Shape:
 
 def shape_of(node: Node, inputs: Sequence[Shape]) -> Shape:
     """What a node makes of its inputs, on its main port."""
-    return Shape(
-        node.output_schema(tuple(shape.schema for shape in inputs)),
-        node.key_columns(tuple(shape.keys for shape in inputs)) if inputs else (),
-        node.mode(tuple(shape.mode for shape in inputs)),
-    )
+    schema = node.output_schema(tuple(shape.schema for shape in inputs))
+    keys = node.key_columns(tuple(shape.keys for shape in inputs))
+    mode = node.mode(tuple(shape.mode for shape in inputs))
+    if mode is Mode.CHANGELOG and isinstance(node, StatelessNode) and inputs[0].keys and not keys:
+        keys = node.renamed_keys(inputs[0].keys)
+    return Shape(schema, keys, mode)
 
 
 def shape_of_port(node: Node, port: str, main: Shape, inputs: Sequence[Shape]) -> Shape:

@@ -31,6 +31,26 @@ class StatelessNode(Node):
         """Rows stay keyed as long as the key columns are there."""
         return inputs[0]
 
+    def renamed_keys(self, keys: tuple[str, ...]) -> tuple[str, ...]:
+        """What the key columns of a changelog are called afterwards, where they don't stay as they are.
+
+        Raises:
+            PlanError: a column is gone, without which nobody could tell whose change a row is.
+        """
+        made = self.made_columns() or {}
+        names = [next((to for to, of in made.items() if _passes({key: of}, key)), None) for key in keys]
+        for key, name in zip(keys, names, strict=True):
+            if name is None:
+                raise PlanError(
+                    f"{self.kind} on a changelog stream: its rows are changes of the key {key!r}, which has to stay as "
+                    "it is (or under another name)"
+                )
+        return tuple(name for name in names if name is not None)
+
+    def made_columns(self) -> Mapping[str, pl.Expr] | None:
+        """The columns that a row has afterwards, where it has no others and all are expressions."""
+        return None
+
     def build(self, context: OperatorContext) -> Operator:
         from thalweg.streams.engine.fused import Fused
 
@@ -84,10 +104,12 @@ class MapNode(StatelessNode):
 
     def key_columns(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
         """A mapped record keeps its key only where the key columns are known to be passed on as they are."""
+        exprs = self.made_columns()
+        return inputs[0] if exprs and all(_passes(exprs, name) for name in inputs[0]) else ()
+
+    def made_columns(self) -> Mapping[str, pl.Expr] | None:
         exprs = self.function.exprs if self.function.vectorised else None
-        if not isinstance(exprs, dict):
-            return ()
-        return inputs[0] if all(_passes(exprs, name) for name in inputs[0]) else ()
+        return exprs if isinstance(exprs, dict) else None
 
     def step(self) -> Step:
         from thalweg.streams.engine.steps import MapStep
@@ -113,8 +135,11 @@ class SelectNode(StatelessNode):
         return columns_of(self.columns.values())
 
     def key_columns(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-        exprs = _vectorised(self.columns)
+        exprs = self.made_columns()
         return inputs[0] if all(_passes(exprs, name) for name in inputs[0]) else ()
+
+    def made_columns(self) -> Mapping[str, pl.Expr]:
+        return _vectorised(self.columns)
 
     def step(self) -> Step:
         from thalweg.streams.engine.steps import ColumnsStep
