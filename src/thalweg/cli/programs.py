@@ -76,13 +76,13 @@ def plan(script: Path, *, as_json: bool = False) -> None:
         print(json.dumps(app.to_json(), indent=2) if as_json else app.explain())
 
 
-def load(script: Path) -> App:
+def load(script: Path, arguments: Sequence[str] = ()) -> App:
     """The App of a script, which is not run.
 
     Raises:
         ConfigurationError: it makes none, or several.
     """
-    with _stopped_at_start() as started, _as_script(script, ()), suppress(_Started):
+    with _stopped_at_start() as started, _as_script(script, arguments), suppress(_Started):
         started += _apps(runpy.run_path(str(script), run_name="__main__"))
     apps = list(dict.fromkeys(started))
     if len(apps) != 1:

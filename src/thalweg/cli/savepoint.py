@@ -20,13 +20,17 @@ Script = Annotated[Path, typer.Argument(help="A Python file with an App.", exist
 File = Annotated[Path, typer.Argument(help="The savepoint.", exists=True, dir_okay=False, readable=True)]
 
 
-@app.command()
-def create(script: Script, path: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def create(
+    context: typer.Context, script: Script, path: Annotated[Path, typer.Argument(help="The file to write.")]
+) -> None:
     """Write a savepoint of a program's job, which must be stopped: one that still runs is fenced off by this.
 
-    The job is started for one commit, at which it stops again; nothing is read.
+    The job is started for one commit, at which it stops again; nothing is read. Of a job on several workers all must
+    have ended; rows that are under way between them are taken in first. What follows the names is handed to the
+    program.
     """
-    saved = programs.load(script).savepoint(path)
+    saved = programs.load(script, context.args).savepoint(path)
     size = sum(operator.bytes for operator in saved.operators)
     typer.echo(f"{path}: job {saved.job}, {len(saved.operators)} steps with state, {size} bytes")
 
@@ -46,13 +50,22 @@ def inspect(path: File, json: Annotated[bool, typer.Option("--json", help="As pl
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def resume(context: typer.Context, script: Script, path: File) -> None:
+def resume(
+    context: typer.Context,
+    script: Script,
+    path: File,
+    workers: Annotated[int, typer.Option(min=1, help="How many processes to run the job in afterwards.")] = 1,
+) -> None:
     """Run a program from a savepoint instead of from its last commit.
 
     Refused where the savepoint does not fit the program. The first commit makes it the job's own; what the job has
     committed since it was written is then gone, and comes again. What follows the names is handed to the program.
     """
-    programs.run(script, context.args, from_savepoint=path)
+    if workers == 1:
+        programs.run(script, context.args, from_savepoint=path)
+        return
+    programs.load(script, context.args).restore(path)
+    raise typer.Exit(programs.supervise(script, context.args, workers, first_slot=0))
 
 
 def facts_of(saved: Savepoint) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from thalweg.connectors.sink_letters import as_json, dead_topic, letter_headers, payload_of, some_rows
 from thalweg.errors import ConfigurationError, ConnectorError
-from thalweg.formats.writable import EncodeError, encode_rows
+from thalweg.formats.writable import EncodeError, encode_present
 from thalweg.kafka._frame_records import TOO_LARGE, KeyColumn, key_column
 from thalweg.kafka.admin import KafkaAdmin
 from thalweg.kafka.producer import Headers, KafkaProducer
@@ -61,7 +61,7 @@ class KafkaOutputs:
             ConnectorError: the producer can't go on.
         """
         self.prepare(write.topic)
-        encoded = encode_rows(write.encoder, write.frame)
+        encoded = encode_present(write.encoder, write.frame, write.gone)
         if encoded.errors:
             self._bury_rows(producer, write, encoded.errors)
             write = some_rows(write, encoded.rows)
@@ -77,6 +77,7 @@ class KafkaOutputs:
             values,
             None if keys is None else keys.records,
             null_keys=None if keys is None else keys.nulls,
+            null_values=None if write.gone is None else write.gone.to_numpy(),
             timestamps=None if write.timestamps is None else _milliseconds(write.timestamps),
             partitions=None if write.partitions is None else write.partitions.to_numpy(),
             headers=None if write.headers is None else Headers.of_rows(write.headers),

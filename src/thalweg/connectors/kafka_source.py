@@ -129,6 +129,10 @@ class KafkaSource:
         if self.consumer.revoked:
             raise RestartRequired(f"group {self.group!r} deals out the partitions of {self.topic!r} anew")
 
+    def ends(self) -> Mapping[int, int]:
+        """See `GroupSource`."""
+        return {p: self.consumer.watermarks((self.topic, p))[1] for p in self._partitions}
+
     def first_positions(self) -> Mapping[int, int]:
         """See `GroupSource`."""
         return {

@@ -66,6 +66,7 @@ def some_rows(write: SinkWrite, rows: Int64s | None) -> SinkWrite:
         timestamps=None if write.timestamps is None else write.timestamps.gather(rows),
         headers=None if write.headers is None else [write.headers[row] for row in rows.tolist()],
         partitions=None if write.partitions is None else write.partitions.gather(rows),
+        gone=None if write.gone is None else write.gone.gather(rows),
     )
 
 

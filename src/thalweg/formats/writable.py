@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from thalweg.errors import ConfigurationError
 from thalweg.formats.errors import ErrorClass, UnwritableError
 from thalweg.records import EncodedRecords, Encoder, Int64s
 
@@ -43,6 +44,23 @@ def encode_rows(encoder: Encoder, frame: pl.DataFrame) -> Encoded:
     except UnwritableError as error:
         return _halves(encoder, frame, error)
     return found
+
+
+def encode_present(encoder: Encoder, frame: pl.DataFrame, gone: pl.Series | None) -> Encoded:
+    """Like `encode_rows`, with an empty payload for the rows that are gone: nothing of them is to be written."""
+    if gone is None or not gone.any():
+        return encode_rows(encoder, frame)
+    there = np.flatnonzero(~gone.to_numpy())
+    part = encode_rows(encoder, frame[there])
+    if len(part.records) != len(there) - len(part.errors):
+        raise ConfigurationError("the format packs many rows into one record: none of them can be a delete")
+    written = there if part.rows is None else there[part.rows]
+    lengths = np.zeros(frame.height, dtype=np.int64)
+    lengths[written] = np.diff(part.records.offsets)
+    errors = [replace(error, row=int(there[error.row])) for error in part.errors]
+    kept = np.delete(np.arange(frame.height), [error.row for error in errors])
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[kept])])
+    return Encoded(EncodedRecords(part.records.data, offsets), kept if errors else None, errors)
 
 
 def _halves(encoder: Encoder, frame: pl.DataFrame, error: UnwritableError) -> Encoded:

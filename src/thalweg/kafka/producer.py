@@ -281,6 +281,7 @@ class KafkaProducer(Transactions):
         keys: EncodedRecords | None = None,
         *,
         null_keys: npt.NDArray[np.bool_] | None = None,
+        null_values: npt.NDArray[np.bool_] | None = None,
         timestamps: Int64s | None = None,
         partitions: Int32s | None = None,
         headers: Headers | None = None,
@@ -290,6 +291,7 @@ class KafkaProducer(Transactions):
 
         Args:
             null_keys: rows without a key.
+            null_values: rows without a value (tombstones), whatever their payload.
             timestamps: ms UTC; None: now.
             partitions: -1 where the key (or, without one, chance) chooses. Must exist: librdkafka does not check.
             max_record_bytes: key and value of one record, where the topic's limit is known.
@@ -300,7 +302,7 @@ class KafkaProducer(Transactions):
         Raises:
             ConnectorError: the producer is closed, or can't go on.
         """
-        records = Records(values, keys, null_keys, timestamps, partitions, headers)
+        records = Records(values, keys, null_keys, timestamps, partitions, headers, null_values=null_values)
         return self._send(topic, records, max_record_bytes or self.max_record_bytes)
 
     def _send(self, topic: str, records: Records, limit: int, *, spread: bool = False) -> Int64s:

@@ -10,31 +10,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
-from thalweg.formats import Format, open_format
+from thalweg.formats import Format
 from thalweg.streams.checkpoints import CheckpointConfig
 from thalweg.streams.connector import Broker, Guarantee, JobSettings, open_broker
 from thalweg.streams.correlating import CorrelatingApp
-from thalweg.streams.engine.record_key import checked_partitioner
 from thalweg.streams.engine.requests import Requests
-from thalweg.streams.engine.timestamps import UNITS
-from thalweg.streams.plan.functions import check_columns, compile_for
 from thalweg.streams.plan.graph import Plan, resolve
 from thalweg.streams.plan.node import Node
 from thalweg.streams.plan.source import SourceNode
 from thalweg.streams.querying import Querying
 from thalweg.streams.savepoints import Savepoint, Savepoints
 from thalweg.streams.savepoints import opened as savepoint_at
+from thalweg.streams.sources import optional_duration, source_node
 from thalweg.streams.stream import DataStream
 from thalweg.streams.tables import AppTables
 from thalweg.streams.watermarks import WatermarkGenerator
 from thalweg.streams.worker import this_worker
 
 if TYPE_CHECKING:
-    from thalweg.expressions import CompiledFunction
     from thalweg.streams.engine.runner import Runner
     from thalweg.streams.engine.settings import SessionSettings
     from thalweg.streams.engine.status import JobStatus
@@ -94,7 +89,7 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
             raise ConfigurationError(f"max_batch_rows is {max_batch_rows}; it must be at least 1")
         self.max_batch_rows = max_batch_rows
         self.checkpoint_storage = checkpoint_storage
-        self.max_drift = _optional(max_drift, "max_drift")
+        self.max_drift = optional_duration(max_drift, "max_drift")
         self.forget_state = tuple(forget_state)
         self._requests = Requests()
         self._lock = threading.Lock()
@@ -119,6 +114,7 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
         start: str = "earliest",
         record_key: str | None = None,
         partitioner: str | None = None,
+        tombstones: str = "dead-letter",
     ) -> DataStream:
         """Reads a topic.
 
@@ -144,6 +140,8 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
                 elsewhere become dead letters; where many of the first are, the job is refused.
             partitioner: how its producers chose partitions by the column's text: "murmur2" (Kafka's Java client,
                 `KafkaProducer`, `.to()`; the default) or "crc32" (librdkafka's own default).
+            tombstones: what a record without a value is: a "dead-letter", or nothing ("skip"), as after the deletes of
+                a database's change records. A table takes it as a delete (see `table`).
         """
         return DataStream(
             topic,
@@ -159,6 +157,7 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
             start=start,
             record_key=record_key,
             partitioner=partitioner,
+            tombstones=tombstones,
         )
 
     def plan(self) -> Plan:
@@ -208,9 +207,25 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
             StateError: the last commit, or the savepoint, can't be read or does not fit the program.
             OperatorFailed: an operator or a subscriber raised; its epoch is not committed.
         """
+        if from_savepoint is not None and this_worker().workers > 1:
+            raise ConfigurationError(
+                f"app {self.name!r}: several workers can't each start from a savepoint; app.restore(path) (or thalweg "
+                "savepoint resume --workers N) makes it the job's last commit, from which they go on"
+            )
+        self._run(seconds=seconds, until_caught_up=until_caught_up, savepoint=savepoint_at(from_savepoint), clock=clock)
+
+    def _run(
+        self,
+        *,
+        seconds: float | None = None,
+        until_caught_up: bool = False,
+        savepoint: Savepoint | None = None,
+        clock: Callable[[], int] | None = None,
+        state_only: bool = False,
+    ) -> None:
         from thalweg.streams.engine.runner import Runner, stopped_by_signals, wall_clock
 
-        plan, savepoint = self.plan(), savepoint_at(from_savepoint)
+        plan = self.plan()
         with self._lock:
             if self._runner is not None and self._running:
                 raise ConfigurationError(f"app {self.name!r} is running already")
@@ -221,7 +236,7 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
             if opened is None:
                 opened = broker = open_broker(str(self.broker), **self.broker_settings)
             this_worker().check(opened, self.name, self.checkpoint_storage)
-            settings = replace(self._session_settings(), savepoint=savepoint)
+            settings = replace(self._session_settings(), savepoint=savepoint, state_only=state_only)
             runner = Runner(plan, opened, settings, clock or wall_clock)
             self._runner = runner
             if self._stop_requested.is_set():
@@ -294,84 +309,6 @@ class App(CorrelatingApp, Querying, Savepoints, AppTables):
         node = source_node(topic, **settings)
         self._sources[topic] = (node, settings)
         return node
-
-
-def source_node(
-    topic: str,
-    *,
-    schema: Any = None,
-    timestamp: Any = None,
-    timestamp_unit: str = "ms",
-    watermark: WatermarkGenerator | Duration = 0,
-    format: str | Format = "json",
-    max_ahead: Duration | None = "1h",
-    idle_timeout: Duration | None = "1s",
-    close_idle_after: Duration | None = None,
-    start: str = "earliest",
-    record_key: str | None = None,
-    partitioner: str | None = None,
-) -> SourceNode:
-    """Checks the settings of a source (see `App.stream`)."""
-    if not topic:
-        raise ConfigurationError("a stream needs the name of a topic")
-    partitioner = checked_partitioner(record_key, partitioner)
-    if start not in {"earliest", "latest"}:
-        raise ConfigurationError(f"start is {start!r}; use 'earliest' or 'latest'")
-    if timestamp_unit not in UNITS:
-        raise ConfigurationError(f"timestamp_unit is {timestamp_unit!r}; use one of {', '.join(UNITS)}")
-    columns, required = _schema(schema)
-    if columns is None:
-        columns = _known_by(format, topic)
-    if record_key is not None:
-        check_columns([record_key], columns, f"record_key of {topic!r}")
-    return SourceNode(
-        topic=topic,
-        schema=columns,
-        required=required,
-        timestamp=_timestamp(timestamp, columns, topic),
-        timestamp_unit=timestamp_unit,
-        watermark=watermark if isinstance(watermark, WatermarkGenerator) else WatermarkGenerator(watermark),
-        format=format,
-        max_ahead=_optional(max_ahead, "max_ahead"),
-        idle_timeout=_optional(idle_timeout, "idle_timeout"),
-        close_idle_after=_optional(close_idle_after, "close_idle_after", minimum=1),
-        start=start,
-        record_key=record_key,
-        partitioner=partitioner,
-    )
-
-
-def _optional(value: Duration | None, name: str, minimum: int = 0) -> int | None:
-    return None if value is None else milliseconds(value, name=name, minimum=minimum)
-
-
-def _schema(schema: Any) -> tuple[pl.Schema | None, frozenset[str]]:
-    if schema is None:
-        return None, frozenset()
-    if isinstance(schema, pl.Schema):
-        return schema, frozenset()
-    from thalweg.schema import to_schema
-
-    known = to_schema(schema)
-    return known.schema, frozenset(known.required)
-
-
-def _known_by(format: str | Format, topic: str) -> pl.Schema | None:
-    """The columns, where the format itself knows them (a schema registry's do)."""
-    ask: Callable[[str], pl.Schema | None] | None = getattr(open_format(format), "stream_schema", None)
-    return None if ask is None else ask(topic)
-
-
-def _timestamp(timestamp: Any, schema: pl.Schema | None, topic: str) -> CompiledFunction | None:
-    if timestamp is None:
-        return None
-    if isinstance(timestamp, str):
-        check_columns([timestamp], schema, f"timestamp of {topic!r}")
-        timestamp = pl.col(timestamp)
-    compiled = compile_for(timestamp, "value", schema, f"timestamp of {topic!r}")
-    if not compiled.vectorised:
-        raise ConfigurationError(f"timestamp of {topic!r} must be a column or an expression: {compiled.reason}")
-    return compiled
 
 
 def _guarantee(value: Guarantee | str) -> Guarantee:

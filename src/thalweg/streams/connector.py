@@ -92,6 +92,8 @@ class SinkWrite:
     """One mapping per row (dead letters have them); None for the hot path."""
     partitions: pl.Series | None = None
     """Int32: the partition of each row, where the key does not choose it."""
+    gone: pl.Series | None = None
+    """Boolean: rows that become a record with their key and without a value, which deletes the key."""
 
 
 @dataclass(slots=True)
@@ -276,6 +278,9 @@ class GroupSource(Protocol):
         Raises:
             RestartRequired: the group deals its partitions out anew: open it again.
         """
+
+    def ends(self) -> Mapping[int, int]:
+        """Asks where every partition ends that this worker owns."""
 
     def first_positions(self) -> Mapping[int, int]:
         """After `seek`: the position of every partition that this worker owns, before anything is read."""

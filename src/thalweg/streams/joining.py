@@ -20,7 +20,7 @@ from thalweg.streams.plan.join_updating import UpdatingJoinNode, whole_rows
 from thalweg.streams.plan.lookup import LookupJoinNode
 from thalweg.streams.plan.node import Mode
 from thalweg.streams.tables import Table
-from thalweg.streams.windows import AlignedWindow, Window
+from thalweg.streams.windows import AlignedWindow, SessionWindow, Window
 
 if TYPE_CHECKING:
     from thalweg.streams.stream import DataStream
@@ -68,7 +68,7 @@ class Joining:
             on: the key columns: a name, several, or left name → right name; none: every row has the same key (of a
                 table: its own).
             how: "inner", "left", "right", "full", "semi" or "anti".
-            window: tumbling or sliding.
+            window: tumbling, sliding or session (of the rows of both sides).
             within: the bounds of left time - right time.
             as_of: the right side says what holds from its time on ("versions").
             tolerance: for `as_of`: how old the right row may be.
@@ -114,8 +114,10 @@ class Joining:
         fields: dict[str, Any] = {"suffix": suffix}
         fields["left_on"], fields["right_on"] = key_pairs(on, "join")
         if window is not None:
-            if not isinstance(window, AlignedWindow) or isinstance(window, CalendarWindow):
-                raise ConfigurationError(f"join: {window!r}; rows share tumbling or sliding windows only")
+            if not isinstance(window, AlignedWindow | SessionWindow) or isinstance(window, CalendarWindow):
+                raise ConfigurationError(f"join: {window!r}; rows share tumbling, sliding or session windows only")
+            if isinstance(window, SessionWindow) and window.max_length is not None:
+                raise ConfigurationError("join: sessions with a max_length can't be joined; leave it out")
             return _joined(
                 left, other, WindowJoinNode, how=how_of(how, "join"), window=window, lateness=lateness or 0, **fields
             )

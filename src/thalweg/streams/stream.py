@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import polars as pl
 
@@ -251,7 +251,7 @@ class DataStream(Windowing, Joining, Grouping, Changelogs, Processing, Calling, 
         *,
         format: str | Format = "json",
         key: str | None = None,
-        changes: bool = False,
+        changes: bool | Literal["upsert"] = False,
         partitions: int | None = None,
         uid: str | None = None,
     ) -> DataStream:
@@ -262,7 +262,9 @@ class DataStream(Windowing, Joining, Grouping, Changelogs, Processing, Calling, 
             format: "json", "arrow", "raw", or a schema registry's ("avro", "protobuf", an `AvroFormat` …).
             key: the column whose text is the record key and chooses the partition; without it the key column of the
                 stream, where it has exactly one.
-            changes: accept a changelog: its `__op` (insert, update, delete) is written as a field of that name.
+            changes: accept a changelog: its `__op` (insert, update, delete) is written as a field of that name. With
+                "upsert" rows are written as they are now, and a delete is a record with its key and no value, as
+                compacted topics and `App.table` take it; the stream must be keyed by the one column that is the key.
             partitions: how many partitions a new topic gets; the broker's default where not given.
 
         Returns:
@@ -270,9 +272,21 @@ class DataStream(Windowing, Joining, Grouping, Changelogs, Processing, Calling, 
         """
         if key is not None:
             check_columns([key], self.schema, f"to {topic!r}")
-        fields = {"topic": topic, "format": format, "key": key, "changes": changes, "partitions": partitions}
-        self._append(SinkNode, uid=uid, **fields)
+        if changes not in (True, False, "upsert"):
+            raise ConfigurationError(f"to {topic!r}: changes is {changes!r}; use True, False or 'upsert'")
+        upsert = changes == "upsert"
+        if upsert:
+            self._check_upsert(topic, key)
+        fields = {"format": format, "key": key, "changes": bool(changes), "upsert": upsert, "partitions": partitions}
+        self._append(SinkNode, uid=uid, topic=topic, **fields)
         return self
+
+    def _check_upsert(self, topic: str, key: str | None) -> None:
+        """Refuses a record key that does not tell the rows apart: one would replace another."""
+        keys = self.key_columns
+        if (len(keys) != 1 and key is None) or (self.mode is Mode.CHANGELOG and key is not None and keys != (key,)):
+            by = ", ".join(keys) or "nothing"
+            raise PlanError(f"to {topic!r}: changes='upsert' needs one key column; the stream is keyed by {by}")
 
     def subscribe(
         self, function: Callable[[Any], object], *, on_error: str = "stop", uid: str | None = None

@@ -84,19 +84,27 @@ class AppTables:
         ttl: Duration | None = None,
         deleted: Any = None,
         name: str | None = None,
+        tombstones: str = "delete",
         **settings: Any,
     ) -> Table:
         """Reads a topic as a table: what came last of each key.
 
         Args:
-            topic: such as a compacted topic of reference data. A record without a value is a dead letter, not a
-                delete: see `deleted`.
+            topic: such as a compacted topic of reference data.
             key: the key column, or several.
             ttl: as in `DataStream.to_table`.
             deleted: likewise.
             name: likewise; the topic's name where it is not given.
+            tombstones: what a record without a value is: a "delete" of its key (the record key: the text of the key
+                column, or a JSON object with the key columns), a "dead-letter", or nothing ("skip"). A delete has no
+                event time of its own: where `timestamp` is a column, it counts as of the latest event of its partition.
             settings: of the stream (see `App.stream`).
         """
+        from thalweg.streams.stream import DataStream
+
         keys = [key] if isinstance(key, str) else list(key)
-        stream = cast("App", self).stream(topic, **settings).key_by(*keys)
+        if tombstones == "delete":
+            settings["tombstone_keys"] = tuple(keys)
+        stream = DataStream(topic, app=cast("App", self), tombstones=tombstones, **settings)
+        stream = stream if tombstones == "delete" else stream.key_by(*keys)
         return stream.to_table(ttl=ttl, deleted=deleted, name=name or f"table-{topic}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from thalweg.connectors.sink_letters import as_json, dead_topic, letter_headers, payload_of, some_rows
 from thalweg.connectors.sqlite.topics import Prepared, Topics
 from thalweg.connectors.sqlite.writes import by_key, key_bytes, parts, raw_records
-from thalweg.formats.writable import EncodeError, encode_rows
+from thalweg.formats.writable import EncodeError, encode_present
 from thalweg.records import MAX_DEAD_PAYLOAD
 from thalweg.streams.connector import SinkWrite
 
@@ -35,7 +35,7 @@ class SqliteOutputs:
         topic = self._topics.ensure(write.topic)
         if write.frame.is_empty():
             return
-        encoded = encode_rows(write.encoder, write.frame)
+        encoded = encode_present(write.encoder, write.frame, write.gone)
         if encoded.errors:
             yield self._letters(write, encoded.errors)
         yield self._topics.prepare(topic, parts(topic, some_rows(write, encoded.rows), encoded.records))

@@ -8,6 +8,7 @@ from itertools import count
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from thalweg.connectors.sqlite.codec import Records, headers_of, values_of
 from thalweg.connectors.sqlite.topics import Topic, partitions_of
@@ -29,6 +30,8 @@ def parts(topic: Topic, write: SinkWrite, values: EncodedRecords) -> Iterator[tu
         return
     keys = None if write.key_column is None else key_bytes(write.frame, write.key_column)
     records = _records(write.frame, values, keys, write.timestamps, write.headers)
+    if write.gone is not None and write.gone.any():
+        records.values = pc.if_else(_arrow(write.gone, pa.bool_()), pa.scalar(None, pa.large_binary()), records.values)
     if topic.partitions == 1 or keys is None:
         yield next(_turn) % topic.partitions, records
         return

@@ -51,6 +51,7 @@ class Committing:
         recovery: Recovery
         latencies: Latencies
         prefetchers: dict[str, Prefetcher]
+        alone: bool
         _readers: list[Prefetcher]
         _changed: bool
         _emitted: int
@@ -67,8 +68,19 @@ class Committing:
         self.pressure.watch()
         if self.pipeline.busy:
             return
-        if self.pressure.full or self.commit_in() <= 0 or self.settings.requests.waiting:
+        asked = self.settings.requests.waiting and not self._awaits_rest
+        if self.pressure.full or self.commit_in() <= 0 or asked:
             self._start_commit()
+
+    @property
+    def draining(self) -> bool:
+        """Whether all state is asked for and rows may be under way between workers: nothing new is read meanwhile."""
+        return self.exchange is not None and self.alone and self.settings.requests.wants_all
+
+    @property
+    def _awaits_rest(self) -> bool:
+        """Whether it is yet to be seen that nothing is under way."""
+        return self.draining and self.exchange is not None and self.exchange.awaits_barrier
 
     def commit_in(self) -> float:
         """Seconds until the next commit may start.
@@ -96,16 +108,18 @@ class Committing:
             self._last_early = now
         self._last_commit = now
         requests = self.settings.requests
-        if not self.progress.positions or not (self.uncommitted or requests.wants_all):
-            state = self.dataflow.placed_snapshot(full=True) if requests.wants_all else ()
-            requests.answer(self._boundary(state), self.pipeline.submitted)
+        wants_all = requests.wants_all and not self._awaits_rest
+        if not self.progress.positions or not (self.uncommitted or wants_all):
+            state = self.dataflow.placed_snapshot(full=True) if wants_all else ()
+            requests.answer(self._boundary(state), self.pipeline.submitted, whole=wants_all)
             requests.confirm(self.pipeline.durable)
             return
         if self.exchange is not None:
             self._told |= self.exchange.flush()
+            wants_all = wants_all and (not self.alone or self.exchange.at_rest())
         largest = self._largest()
         due, beside = self.checkpointing.due(now, self.pipeline.figures), self.pipeline.snapshots is not None
-        full = requests.wants_all or self.checkpointing.forced or (due and not beside)
+        full = wants_all or self.checkpointing.forced or (due and not beside)
         deltas = self.dataflow.placed_snapshot(full=full)
         upload = self._upload(now) if due and not full else None
         if full:
@@ -121,7 +135,7 @@ class Committing:
         self._number += 1
         self.pipeline.submit(Epoch(epochs, writes, deltas, full, self._number, self._take_oldest(), upload))
         self.progress.confirm(epochs)
-        requests.answer(self._boundary(deltas), self.pipeline.submitted)
+        requests.answer(self._boundary(deltas), self.pipeline.submitted, whole=wants_all)
 
     def _upload(self, now: float) -> Upload:
         """All state as of this boundary, once more, to be written beside the commits: deltas stand without it."""
@@ -130,7 +144,9 @@ class Committing:
 
     def _boundary(self, deltas: Sequence[PlacedDelta]) -> Boundary:
         partitions, groups = self.settings.job.state_partitions, self.settings.key_groups
-        return Boundary(self.dataflow, dict(self.progress.committed), deltas, partitions, groups)
+        exchange = None if self.exchange is None else self.exchange.topic
+        committed = dict(self.progress.committed)
+        return Boundary(self.dataflow, committed, deltas, partitions, groups, self.alone, exchange)
 
     @property
     def uncommitted(self) -> bool:

@@ -117,7 +117,7 @@ def together(writes: Sequence[SinkWrite]) -> list[SinkWrite]:
     """Joins writes of one sink, so that the broker gets few large ones; their order within a topic stays."""
     groups: dict[tuple[object, ...], list[SinkWrite]] = {}
     for write in writes:
-        has = (write.timestamps is None, write.headers is None, write.partitions is None)
+        has = (write.timestamps is None, write.headers is None, write.partitions is None, write.gone is None)
         shape = (write.topic, id(write.encoder), write.key_column, *has)
         groups.setdefault((*shape, *write.frame.schema.items()), []).append(write)
     return [_joined(group) for group in groups.values()]
@@ -129,6 +129,7 @@ def _joined(writes: Sequence[SinkWrite]) -> SinkWrite:
         return first
     stamps = [write.timestamps for write in writes if write.timestamps is not None]
     places = [write.partitions for write in writes if write.partitions is not None]
+    gone = [write.gone for write in writes if write.gone is not None]
     return SinkWrite(
         first.topic,
         pl.concat([write.frame for write in writes]),
@@ -137,4 +138,5 @@ def _joined(writes: Sequence[SinkWrite]) -> SinkWrite:
         pl.concat(stamps) if stamps else None,
         [header for write in writes for header in write.headers or ()] or None,
         pl.concat(places) if places else None,
+        pl.concat(gone) if gone else None,
     )

@@ -12,16 +12,14 @@ from thalweg.streams.batch import (
     INGESTED,
     KEY_GROUP,
     LATE,
-    LATE_WINDOW_END,
-    LATENESS,
     MIN_TIME,
     OFFSET,
     PARTITION,
     SOURCE,
-    WATERMARK,
     Batch,
     Watermark,
 )
+from thalweg.streams.engine.lateness import judged_by, late_facts
 from thalweg.streams.operator import Operator, State, StateDelta
 from thalweg.streams.plan.join_columns import JoinColumns
 
@@ -37,8 +35,7 @@ _ORIGIN = (INGESTED, PARTITION, OFFSET, SOURCE)
 class TimedOperator(Operator):
     """The base of operators that hold rows and judge them by event time.
 
-    A row is judged by its own partition's watermark, or by the operator's (`closed`) where an idle input let that run
-    ahead, as in windows: so who is late, and what is joined, depends neither on batches nor on how the inputs mix.
+    Who is late, and what is joined, depends neither on batches nor on how the inputs mix: see `lateness`.
 
     Args:
         behind: how far the operator's results may lie behind its watermark, ms; readers see a watermark that much less.
@@ -55,24 +52,21 @@ class TimedOperator(Operator):
         origin = [name for name in _ORIGIN if name in frame.columns]
         return frame.drop(origin) if origin else frame
 
-    def effective(self, frame: pl.DataFrame) -> pl.Expr:
+    def judge(self, frame: pl.DataFrame) -> pl.Expr:
         """The watermark that each row is judged by."""
-        closed = pl.lit(self.closed, dtype=pl.Int64)
-        return pl.max_horizontal(WATERMARK, closed) if WATERMARK in frame.columns else closed
+        return judged_by(frame, self.closed)
 
     def split_late(self, frame: pl.DataFrame, end: pl.Expr) -> tuple[pl.DataFrame, Batch | None]:
         """Rows that are in time, and a batch for the late port of those whose `end` the watermark has reached."""
-        facts = frame.select(first=end.min(), highest=self.effective(frame).max())
+        facts = frame.select(first=end.min(), highest=self.judge(frame).max())
         if not frame.height or facts.item(0, "first") > facts.item(0, "highest"):
             return frame, None
-        own = self.effective(frame)
+        own = self.judge(frame)
         late = frame.filter(end <= own)
         if not late.height:
             return frame, None
         self.account.late += late.height
-        return frame.filter(end > own), Batch(
-            late.with_columns(end.alias(LATE_WINDOW_END), (own - end).alias(LATENESS)), LATE
-        )
+        return frame.filter(end > own), Batch(late.with_columns(late_facts(end, own)), LATE)
 
     def advance(self, watermark: Watermark) -> bool:
         """Takes the watermark; true where it has moved."""

@@ -67,7 +67,7 @@ class WindowJoin(JoinOperator):
             ahead = pl.when(time - start < window.remainder).then(window.remainder).otherwise(ahead)
         columns = [(start + ahead).alias(_SLICE)]
         if self._overlapping:
-            open_since = self._first_end(self.effective(rows) - self.lateness)
+            open_since = self._first_end(self.judge(rows) - self.lateness)
             columns.append(pl.max_horizontal(self._first_end(time), open_since).alias(_FIRST))
         return rows.with_columns(columns), late
 

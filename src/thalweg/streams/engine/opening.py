@@ -6,24 +6,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from inspect import signature
 
 import polars as pl
 
-from thalweg.errors import RestartRequired, SourceClosed
+from thalweg.errors import RestartRequired, SourceClosed, StateError
 from thalweg.records import Decoder
 from thalweg.streams.connector import Broker, GroupSource, JobSettings, ScalableBroker, Source, SourceBatch
 from thalweg.streams.engine.exchange.by_record import source_by_key
 from thalweg.streams.engine.exchange.edges import place
 from thalweg.streams.engine.exchange.tasks import Shape
+from thalweg.streams.engine.tombstones import TombstoneDecoder
 from thalweg.streams.plan.graph import Plan
 from thalweg.streams.plan.source import SourceNode
 
 Stopped = Callable[[], bool]
 _ATTEND_MS = 50
+_LEFT_BY = 20.0
+"""Seconds after which a worker that has ended is missed by its group for certain (the session timeout is 6 s)."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,9 @@ class Opened:
         """All of them, with their topics."""
         return [(topic, p) for topic, numbers in self.owned.items() for p in numbers]
 
+    alone: bool = True
+    """Nobody else reads a partition of these topics."""
+
     @property
     def state_partitions(self) -> int:
         """In how many partitions the job's state is laid out."""
@@ -64,24 +69,61 @@ class Opened:
             for p, position in source.first_positions().items()
         }
 
+    def exchange_ends(self) -> dict[tuple[str, int], int]:
+        """Where the exchange ends, by the broker: who goes on from there passes over what is in it."""
+        source = None if self.exchange is None else self.sources[self.exchange]
+        if self.exchange is None or not isinstance(source, GroupSource):
+            return {}
+        return {(self.exchange, p): end for p, end in source.ends().items()}
+
 
 def exchange_topic(job: str) -> str:
     """The topic through which the rows of a job move between its workers."""
     return f"{job}-exchange"
 
 
-def open_sources(plan: Plan, broker: Broker, job: JobSettings, stack: ExitStack, stopped: Stopped) -> Opened:
+def open_sources(
+    plan: Plan, broker: Broker, job: JobSettings, stack: ExitStack, stopped: Stopped, *, scaled: bool = False
+) -> Opened:
     """Opens the sources of a plan, and the exchange where there is more than one worker.
 
     One worker alone does without the exchange. Once a job has had several it keeps the exchange, as rows may be in it.
 
     Args:
         stopped: whether the job has been told to end; looked at while other workers are waited for.
+        scaled: the state to go on from is laid out for an exchange.
 
     Raises:
         RestartRequired: it has.
         ConnectorError: what is wrong with a topic or the broker.
     """
+    opened = _open(plan, broker, job, stack, stopped, scaled)
+    opened.alone = all(len(owned) >= broker.partitions(topic) for topic, owned in opened.owned.items())
+    return opened
+
+
+def await_alone(opened: Opened, job: str, stopped: Stopped) -> None:
+    """Waits until other workers of the job have left the group; then partitions are dealt out anew.
+
+    Raises:
+        RestartRequired: they have, or the job has been told to end.
+        StateError: they stay.
+    """
+    until = time.monotonic() + _LEFT_BY
+    sources = [source for source in opened.sources.values() if isinstance(source, GroupSource)]
+    while not opened.alone:
+        for source in sources:
+            source.attend(_ATTEND_MS)
+        if stopped():
+            raise RestartRequired("told to stop while it waited for other workers to leave")
+        if time.monotonic() > until or not sources:
+            raise StateError(
+                f"job {job!r} has other workers running, which hold part of its state: end all of them first (SIGTERM "
+                "to thalweg run), so that everything is committed"
+            )
+
+
+def _open(plan: Plan, broker: Broker, job: JobSettings, stack: ExitStack, stopped: Stopped, scaled: bool) -> Opened:
     with _timed("decoders"):
         sources = {node.topic: _source(node, plan, broker, job, stack) for node in plan.sources}
     placement = place(plan)
@@ -93,7 +135,7 @@ def open_sources(plan: Plan, broker: Broker, job: JobSettings, stack: ExitStack,
         return Opened(sources, owned, None, Shape(placement, count, owned[placed.topic], {placed.topic: count}), placed)
     scalable = broker if placement.edges and isinstance(broker, ScalableBroker) else None
     topic = exchange_topic(job.name)
-    exchanges = scalable is not None and (job.workers > 1 or scalable.has_topic(topic))
+    exchanges = scalable is not None and (job.workers > 1 or scaled or scalable.has_topic(topic))
     owned = {}
     if not exchanges:
         owned = _Opening(sources, {}, stopped).run()
@@ -120,37 +162,51 @@ class _Opening:
         self._owned = dict(owned)
         self._stopped = stopped
         self._failed = threading.Event()
+        self._errors: list[BaseException] = []
 
     def run(self) -> dict[str, Sequence[int]]:
         """The partitions of each topic that this worker owns."""
-        with ThreadPoolExecutor(len(self._sources), thread_name_prefix="thalweg-open") as pool:
-            opening = [pool.submit(self._open, topic, source) for topic, source in self._sources.items()]
-            pending = set(opening)
-            while pending:
-                pending = wait(pending, timeout=0.1).not_done
-                if pending and (self._stopped() or self._failed.is_set()):
-                    self._failed.set()
-                    for source in self._sources.values():
-                        source.close()
+        # No pool: those take no more work once the main thread is done, and a job may well live on in another.
+        threads = [
+            threading.Thread(target=self._try, args=item, name=f"thalweg-open-{item[0]}", daemon=True)
+            for item in self._sources.items()
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            self._join(threads)
+            if any(thread.is_alive() for thread in threads) and (self._stopped() or self._failed.is_set()):
+                self._failed.set()
+                for source in self._sources.values():
+                    source.close()
         if self._stopped():
             raise RestartRequired("told to stop while it opened its sources")
-        errors = [error for future in opening if (error := future.exception()) is not None]
         # The others were closed because of the first: theirs say only that.
-        for error in sorted(errors, key=lambda error: isinstance(error, SourceClosed)):
+        for error in sorted(self._errors, key=lambda error: isinstance(error, SourceClosed)):
             raise error
         return dict(self._owned)
 
-    def _open(self, topic: str, source: Source) -> None:
+    @staticmethod
+    def _join(threads: Sequence[threading.Thread]) -> None:
+        """Waits until they have ended, for a moment at most."""
+        until = time.monotonic() + 0.1
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _try(self, topic: str, source: Source) -> None:
         try:
-            if topic not in self._owned:
-                self._owned[topic] = source.open()
-            while isinstance(source, GroupSource) and len(self._owned) < len(self._sources):
-                if self._failed.is_set():
-                    return
-                self._attend(topic, source)
-        except BaseException:
+            self._open(topic, source)
+        except BaseException as error:
+            self._errors.append(error)
             self._failed.set()
-            raise
+
+    def _open(self, topic: str, source: Source) -> None:
+        if topic not in self._owned:
+            self._owned[topic] = source.open()
+        while isinstance(source, GroupSource) and len(self._owned) < len(self._sources):
+            if self._failed.is_set():
+                return
+            self._attend(topic, source)
 
     def _attend(self, topic: str, source: Source) -> None:
         assert isinstance(source, GroupSource)
@@ -195,7 +251,10 @@ def decoder_of(node: SourceNode, columns: frozenset[str] | None) -> Decoder:
 
     make: Callable[..., Decoder] = open_format(node.format, node.topic).decoder
     options = {"required": node.required} if "required" in signature(make).parameters else {}
-    return make(node.schema, columns, **options)
+    decoder = make(node.schema, columns, **options)
+    if node.tombstones == "dead-letter":
+        return decoder
+    return TombstoneDecoder(decoder, node.tombstone_keys, node.schema or {})
 
 
 def joined(batches: Sequence[SourceBatch]) -> tuple[pl.DataFrame, pl.DataFrame | None]:

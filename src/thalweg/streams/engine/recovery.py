@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from thalweg.errors import StateError
-from thalweg.streams.connector import JobSettings, Recovered
+from thalweg.streams.connector import JobSettings, Recovered, TopicPartition
 from thalweg.streams.engine.exchange.by_record import READER
 from thalweg.streams.engine.state_codec import PlacedDelta, merge
 from thalweg.streams.operator import StateDelta
@@ -21,11 +21,14 @@ class Recovery:
     Args:
         committed: what the committer recovered.
         savepoint: what to go on from instead; None: from what is committed.
+        ends: of the exchange, for a savepoint: what is in it came later, or is in the savepoint's state.
     """
 
-    def __init__(self, committed: Recovered, savepoint: Savepoint | None) -> None:
+    def __init__(
+        self, committed: Recovered, savepoint: Savepoint | None, ends: Mapping[TopicPartition, int] | None = None
+    ) -> None:
         self.resumed = savepoint is not None
-        self.recovered = committed if savepoint is None else savepoint.over(committed)
+        self.recovered = committed if savepoint is None else savepoint.over(committed, ends or {})
         self.log = merge(self.recovered.states)
         committed_partitions = max((record.state_partition + 1 for record in committed.states), default=0)
         self.partitions = max(self.log.partitions, default=committed_partitions)
@@ -66,13 +69,8 @@ class Recovery:
         """Refuses to spread state over the partitions of an exchange that was laid out in others.
 
         Raises:
-            StateError: it was; or it comes from a savepoint, which knows nothing of rows in an exchange.
+            StateError: it was.
         """
-        if self.resumed:
-            raise StateError(
-                f"job {job.name!r} runs on an exchange, and may have rows in it that the savepoint knows nothing of: "
-                "resume it under a new name, with one worker"
-            )
         if self.partitions not in (0, job.state_partitions):
             raise StateError(
                 f"job {job.name!r} keeps its state in {self.partitions} partitions, and its exchange has "

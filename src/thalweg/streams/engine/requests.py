@@ -33,6 +33,10 @@ class Boundary:
     """What the commit writes; all state where the question asked for it."""
     state_partitions: int
     key_groups: int
+    alone: bool = True
+    """No other worker holds a part of the job."""
+    exchange: str | None = None
+    """The topic through which rows move between workers; nothing was under way in it where all state was asked for."""
 
 
 Answer = Callable[[Boundary], Any]
@@ -90,6 +94,11 @@ class Requests:
         return question.future
 
     @property
+    def pending(self) -> bool:
+        """Whether anyone still waits for an answer."""
+        return bool(self._waiting or self._answered)
+
+    @property
     def waiting(self) -> bool:
         """Whether a commit is asked for."""
         return bool(self._waiting)
@@ -104,10 +113,15 @@ class Requests:
         with self._lock:
             self._wake = wake
 
-    def answer(self, boundary: Boundary, commits: int) -> None:
-        """Answers what waits, with what this many commits make durable."""
+    def answer(self, boundary: Boundary, commits: int, *, whole: bool = True) -> None:
+        """Answers what waits, with what this many commits make durable.
+
+        Args:
+            whole: the boundary has all state; otherwise who asked for that goes on waiting.
+        """
         with self._lock:
-            questions, self._waiting = self._waiting, []
+            questions = [question for question in self._waiting if whole or not question.whole]
+            self._waiting = [question for question in self._waiting if question not in questions]
         for question in questions:
             try:
                 question.result, question.commits = question.answer(boundary), commits

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from thalweg.errors import ConnectorError, FencedError, RestartRequired, SourceClosed
+from thalweg.errors import ConnectorError, FencedError, RestartRequired, SourceClosed, StateError
 from thalweg.streams.batch import MIN_TIME
 from thalweg.streams.connector import Broker
 from thalweg.streams.engine.session import Session
@@ -171,11 +171,15 @@ class Runner:
             busy = session.step()
             if time.monotonic() >= self._next_status:
                 self._publish(session, "running")
+            if self.settings.state_only and not self.settings.requests.pending:
+                return
             if busy or session.has_queued():
                 continue
             if until_caught_up and session.caught_up():
                 return
             self._wake.wait(self._pause(session, deadline))
+        if self.settings.state_only and self.settings.requests.pending and not self._stop.is_set():
+            raise StateError(f"the state of job {self.settings.job.name!r} was not at rest in time: raise the timeout")
 
     def _pause(self, session: Session, deadline: float | None) -> float:
         """How long there is nothing to do, at most; a commit on its way wakes the loop when it is done."""

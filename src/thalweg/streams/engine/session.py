@@ -21,8 +21,8 @@ from thalweg.streams.engine.committing import Committing
 from thalweg.streams.engine.dataflow import Dataflow
 from thalweg.streams.engine.drift import Drift
 from thalweg.streams.engine.exchange.tasks import ScaledDataflow
-from thalweg.streams.engine.exchange.traffic import QUEUED_RECORDS, RECORDS_PER_POLL, ExchangeTraffic
-from thalweg.streams.engine.opening import Opened, joined, open_sources
+from thalweg.streams.engine.exchange.traffic import QUEUED_RECORDS, RECORDS_PER_POLL, ExchangeTraffic, sender
+from thalweg.streams.engine.opening import Opened, await_alone, joined, open_sources
 from thalweg.streams.engine.prefetch import Prefetcher
 from thalweg.streams.engine.pressure import Pressure
 from thalweg.streams.engine.progress import Progress
@@ -87,7 +87,8 @@ class Session(Committing):
         self._number = 0
         self._fulls: deque[tuple[int, float]] = deque()
         self._told: set[TopicPartition] = set()
-        """Source partitions of which other workers were told since the last commit."""
+        """Source partitions of which the next commit speaks in any case: other workers were told of them."""
+        self.alone = True
 
     # -- opening
 
@@ -99,12 +100,18 @@ class Session(Committing):
         """
         self._ensure_sinks()
         job = self.settings.job
-        opened = open_sources(self.plan, self._broker, job, self._stack, self._stopped)
+        saved = self.settings.savepoint
+        scaled = saved is not None and saved.exchanged
+        opened = open_sources(self.plan, self._broker, job, self._stack, self._stopped, scaled=scaled)
+        if self.settings.must_be_alone:
+            await_alone(opened, job.name, self._stopped)
+        self.alone = opened.alone
         job.state_partitions, job.exchange = opened.state_partitions, opened.exchange
         job.owned_states = None if opened.shape is None else frozenset(opened.shape.owned)
         self.committer: Committer = self._broker.committer(job, list(opened.sources.values()))
         self._stack.callback(self.committer.close)
-        self.recovery = Recovery(self.committer.recover(opened.partitions), self.settings.savepoint)
+        ends = opened.exchange_ends() if saved is not None else {}
+        self.recovery = Recovery(self.committer.recover(opened.partitions), saved, ends)
         recovered, self._changed = self.recovery.recovered, self.recovery.resumed
         self.outputs = make_outputs(self._broker, self.committer, self.settings)
         self._make_dataflow(opened)
@@ -114,6 +121,8 @@ class Session(Committing):
         for topic, source in opened.sources.items():
             source.seek({p: e.position for (t, p), e in recovered.epochs.items() if t == topic})
         self.progress.begin(opened.first_positions())
+        if self.recovery.resumed and opened.exchange is not None:
+            self._told |= {place for place in recovered.epochs if place[0] != opened.exchange}
         self._start_reading(opened)
         self._tick()
         self._last_commit = time.monotonic()
@@ -171,7 +180,8 @@ class Session(Committing):
         self.exchange: ExchangeTraffic | None = None
         if opened.exchange is not None and isinstance(self.dataflow, ScaledDataflow):
             prefetcher = self._prefetch(opened.sources[opened.exchange], RECORDS_PER_POLL, QUEUED_RECORDS)
-            self.exchange = ExchangeTraffic(opened.exchange, self.dataflow, prefetcher, self.prefetchers)
+            send = sender(opened.exchange, self.outputs)
+            self.exchange = ExchangeTraffic(opened.exchange, self.dataflow, prefetcher, self.prefetchers, send)
         self._readers = [*self.prefetchers.values(), *([self.exchange.prefetcher] if self.exchange is not None else [])]
         scaled = self.dataflow if isinstance(self.dataflow, ScaledDataflow) else None
         self.pressure = Pressure(self.outputs, self.pipeline, self._readers, scaled, rows)
@@ -206,6 +216,8 @@ class Session(Committing):
         """One batch of each source that has something, the one that is furthest behind first."""
         if self.dataflow.congested or self.pressure.stalled:
             return False
+        if self.settings.state_only or self.draining:
+            return self._process_exchange()
         behind = sorted(self.prefetchers, key=lambda topic: self.dataflow.source(topic).watermarks.event_time)
         self._held = self.drift.held(self._read_to_end) if self.drift is not None else set()
         processed = [self._process_source(topic) for topic in behind if topic not in self._held]
@@ -290,6 +302,8 @@ class Session(Committing):
         """Whether a source has something that is not processed yet."""
         waits = self.dataflow.congested or self.pressure.stalled
         held = [self.prefetchers[topic] for topic in self._held]
+        if self.settings.state_only or self.draining:
+            held = list(self.prefetchers.values())
         return not waits and any(reader.queued for reader in self._readers if reader not in held)
 
     def caught_up(self) -> bool:

@@ -27,3 +27,10 @@ class SessionSettings:
     """What other threads ask of the job."""
     savepoint: Savepoint | None = None
     """Where to start instead of at the last commit."""
+    state_only: bool = False
+    """Nothing is read: the job runs until what is asked of it is answered, for a savepoint's sake."""
+
+    @property
+    def must_be_alone(self) -> bool:
+        """Whether no other worker may run: all state is to be in one hand."""
+        return self.state_only or self.savepoint is not None

@@ -7,7 +7,18 @@ from typing import cast
 
 import polars as pl
 
-from thalweg.streams.batch import DEAD, INGESTED, MAX_TIME, MIN_TIME, PARTITION, SOURCE, TIMESTAMP, WATERMARK, Batch
+from thalweg.streams.batch import (
+    CHANGE,
+    DEAD,
+    INGESTED,
+    MAX_TIME,
+    MIN_TIME,
+    PARTITION,
+    SOURCE,
+    TIMESTAMP,
+    WATERMARK,
+    Batch,
+)
 from thalweg.streams.engine.dead_letters import RowError, dead_letters
 from thalweg.streams.engine.record_key import RecordKey
 from thalweg.streams.engine.timestamps import LIMIT, to_milliseconds
@@ -32,6 +43,7 @@ class SourceStage(Operator):
         max_ahead: int | None = None,
         required: Iterable[str] = (),
         source_index: int | None = None,
+        tombstones: str = "dead-letter",
     ) -> None:
         super().__init__(operator_id)
         self.topic = topic
@@ -39,6 +51,7 @@ class SourceStage(Operator):
         self.max_ahead = max_ahead
         self.required = sorted(required)
         self.source_index = source_index
+        self.tombstones = tombstones
         self.watermarks = PartitionWatermarks([0], 0)
         """Set by whoever runs the plan, who knows the partitions."""
         self.rows_carry_watermarks = True
@@ -60,6 +73,8 @@ class SourceStage(Operator):
         """Stamps the rows."""
         frame = batch.frame
         self.account.received += frame.height
+        if self.tombstones != "dead-letter":
+            frame = self._marked(frame)
         if self.required:
             frame, letters = self._complete(frame)
             if letters is not None:
@@ -73,6 +88,8 @@ class SourceStage(Operator):
                 frame = frame.filter(~wrong)
         raw = self._raw(frame)
         stamps = raw if self._are_plain(raw) else to_milliseconds(raw, self.unit)
+        if CHANGE in frame.columns and self._timestamp is not None:
+            frame, raw, stamps = self._deletes_timed(frame, raw, stamps)
         if stamps is not raw or self._newest(stamps) > self._latest():
             good = stamps.is_not_null() & (stamps <= self._latest()).fill_null(False)
             if not good.all():
@@ -83,6 +100,37 @@ class SourceStage(Operator):
         self.account.passed += frame.height
         if frame.height:
             yield Batch(self._stamped(frame, stamps))
+
+    def _marked(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Rows that say whether they delete their key; without those, where they are passed over."""
+        if self.tombstones == "skip":
+            if CHANGE not in frame.columns:
+                return frame
+            kept = frame.filter(pl.col(CHANGE) != "delete").drop(CHANGE)
+            self.account.filtered += frame.height - kept.height
+            return kept
+        # What a test driver sends need not say it.
+        return frame if CHANGE in frame.columns else frame.with_columns(pl.lit("insert").alias(CHANGE))
+
+    def _deletes_timed(
+        self, frame: pl.DataFrame, raw: pl.Series, stamps: pl.Series
+    ) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
+        """Deletes have no value to read a time from: theirs is the largest of their partition so far.
+
+        Where there was nothing before one there is nothing to delete, and it is filtered.
+        """
+        gone = frame.get_column(CHANGE) == "delete"
+        if not gone.any():
+            return frame, raw, stamps
+        before = {p: t if t != MIN_TIME else None for p, t in self.watermarks.committed().items()}
+        largest = pl.col(PARTITION).replace_strict(before, default=None, return_dtype=pl.Int64)
+        times = pl.when(~pl.col("gone") & (pl.col("t") <= self._latest())).then(pl.col("t"))
+        so_far = times.cum_max().forward_fill().over(PARTITION)
+        columns = pl.DataFrame({"t": stamps, "gone": gone, PARTITION: frame.get_column(PARTITION)})
+        timed = columns.select(pl.when("gone").then(pl.max_horizontal(so_far, largest)).otherwise("t")).to_series()
+        kept = ~(gone & timed.is_null())
+        self.account.filtered += frame.height - int(kept.sum())
+        return frame.filter(kept), raw.filter(kept), timed.filter(kept)
 
     def _are_plain(self, raw: pl.Series) -> bool:
         """Whether the column is what it has to become: the common case, which costs no query."""
@@ -107,7 +155,10 @@ class SourceStage(Operator):
         whole = frame.with_columns(absent) if absent else frame
         if not any(whole[name].null_count() for name in self.required):
             return frame, None
-        missing = whole.select(pl.any_horizontal(pl.col(self.required).is_null())).to_series()
+        lacks = pl.any_horizontal(pl.col(self.required).is_null())
+        if CHANGE in frame.columns:
+            lacks &= pl.col(CHANGE) != "delete"
+        missing = whole.select(lacks).to_series()
         rows = whole.filter(missing)
         self.account.dead += rows.height
         errors: list[RowError] = []

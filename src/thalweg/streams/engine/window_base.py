@@ -14,14 +14,13 @@ from thalweg.streams.batch import (
     INGESTED,
     KEY_GROUP,
     LATE,
-    LATE_WINDOW_END,
-    LATENESS,
     MIN_TIME,
     TIMESTAMP,
     WATERMARK,
     Batch,
     Watermark,
 )
+from thalweg.streams.engine.lateness import judged_by, late_facts
 from thalweg.streams.operator import Operator, State, StateDelta
 from thalweg.streams.state.key_groups import key_groups
 from thalweg.streams.windows import TimeSemantics
@@ -89,17 +88,14 @@ class WindowOperator(Operator):
 
     def with_effective(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Adds the watermark that each row is judged by, as `__effective`."""
-        closed = pl.lit(self.closed, dtype=pl.Int64)
-        own = pl.max_horizontal(WATERMARK, closed) if WATERMARK in frame.columns else closed
-        return frame.with_columns(own.alias(EFFECTIVE))
+        return frame.with_columns(judged_by(frame, self.closed).alias(EFFECTIVE))
 
     def late_batch(self, rows: pl.DataFrame, end: pl.Expr, columns: Iterable[str]) -> Batch:
         """Rows for the late port: as they came, with the end of their last window and how late they were."""
         if self.drops_late:
             return Batch(rows.clear(), LATE)
-        lateness = (pl.col(EFFECTIVE) - end).alias(LATENESS)
         kept = [name for name in columns if not name.startswith(COMPUTED)]
-        return Batch(rows.select(*kept, end.alias(LATE_WINDOW_END), lateness), LATE)
+        return Batch(rows.select(*kept, *late_facts(end, pl.col(EFFECTIVE))), LATE)
 
     def advance(self, watermark: Watermark) -> bool:
         """Takes the clock; true where windows may have to close."""

@@ -12,7 +12,7 @@ from thalweg.streams.batch import TIMESTAMP, WATERMARK
 from thalweg.streams.operator import Operator, OperatorContext
 from thalweg.streams.plan.join_columns import How, JoinColumns
 from thalweg.streams.plan.node import Mode, Node
-from thalweg.streams.windows import AlignedWindow
+from thalweg.streams.windows import AlignedWindow, SessionWindow
 
 _ANY = -(2**62)
 
@@ -121,9 +121,9 @@ class JoinNode(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WindowJoinNode(JoinNode):
-    """Joins rows of equal key in the same window."""
+    """Joins rows of equal key in the same window, or in the same session of the rows of both sides."""
 
-    window: AlignedWindow
+    window: AlignedWindow | SessionWindow
     lateness: int = 0
 
     def describe(self) -> str:
@@ -133,9 +133,12 @@ class WindowJoinNode(JoinNode):
         return {"window_start": pl.Int64(), "window_end": pl.Int64()}
 
     def build(self, context: OperatorContext) -> Operator:
+        from thalweg.streams.engine.join_session import SessionJoin
         from thalweg.streams.engine.join_window import WindowJoin
 
         columns = self.columns(tuple(context.input_schemas))
+        if isinstance(self.window, SessionWindow):
+            return SessionJoin(context.operator_id, columns, self.window.gap, self.lateness)
         return WindowJoin(context.operator_id, columns, self.window, self.lateness)
 
 

@@ -25,12 +25,15 @@ class SinkNode(Node):
     """The column whose text is the record key; None: the key column of the stream where it has exactly one."""
     changes: bool = False
     """Whether a changelog may come; its `__op` column is then written as a field of that name."""
+    upsert: bool = False
+    """Rows are written as they are now, without `__op`; a delete is a record without a value."""
     partitions: int | None = None
     """How many partitions the topic gets where it has to be made; None: the broker's default."""
 
     def describe(self) -> str:
         key = f" · key {self.key}" if self.key else ""
-        return f"to {self.topic!r} · {self.format}{key}"
+        upsert = " · deletes without a value" if self.upsert else ""
+        return f"to {self.topic!r} · {self.format}{key}{upsert}"
 
     def mode(self, inputs: tuple[Mode, ...]) -> Mode:
         if inputs[0] is Mode.CHANGELOG and not self.changes:

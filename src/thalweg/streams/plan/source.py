@@ -37,6 +37,10 @@ class SourceNode(Node):
     record_key: str | None = None
     """The column by which its records are in partitions; None: that is not known."""
     partitioner: str = "murmur2"
+    tombstones: str = "dead-letter"
+    """What a record without a value is: a "dead-letter", a "delete" of its key, or nothing ("skip")."""
+    tombstone_keys: tuple[str, ...] = ()
+    """The columns that the record key holds, where it is a delete."""
 
     @property
     def has_broker_time(self) -> bool:
@@ -50,13 +54,18 @@ class SourceNode(Node):
             parts.append(f"closed by the clock after {self.close_idle_after} ms without events")
         if self.record_key is not None:
             parts.append(f"in partitions by {self.record_key} ({self.partitioner})")
+        if self.tombstones != "dead-letter":
+            parts.append({"delete": "no value deletes the key", "skip": "no value: passed over"}[self.tombstones])
         return " · ".join(parts)
 
     def output_schema(self, inputs: tuple[pl.Schema | None, ...]) -> pl.Schema | None:
         return self.schema
 
     def mode(self, inputs: tuple[Mode, ...]) -> Mode:
-        return Mode.APPEND
+        return Mode.CHANGELOG if self.tombstones == "delete" else Mode.APPEND
+
+    def key_columns(self, inputs: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+        return self.tombstone_keys
 
     def timestamp_columns(self) -> frozenset[str] | None:
         """The columns that event time is read from; None where that is not known."""
@@ -73,4 +82,5 @@ class SourceNode(Node):
             max_ahead=self.max_ahead,
             required=self.required,
             source_index=context.options.get("source_index"),  # type: ignore[arg-type]
+            tombstones=self.tombstones,
         )

@@ -25,6 +25,10 @@ BEHIND_EXCHANGE = "#exchange"
 """Stands for the exchange itself, where rows come from state: its partitions send on."""
 
 
+BARRIER = "#barrier"
+"""The edge of a record without rows: whoever sent it knows, when it comes back, that nothing before it is under way."""
+
+
 class Reached(NamedTuple):
     """How far one upstream partition has come, after the rows of the record."""
 
