@@ -89,5 +89,5 @@ def test_what_is_refused():
     with pytest.raises(ConfigurationError, match="no time zone"):
         CalendarWindow("day", "Mars/Olympus")
     app = App("refused")
-    with pytest.raises(ConfigurationError, match="tumbling or sliding"):
+    with pytest.raises(ConfigurationError, match="tumbling, sliding or session"):
         app.stream("a", timestamp="t").join(app.stream("b", timestamp="t"), on="k", window=CalendarWindow("day"))
