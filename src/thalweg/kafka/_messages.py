@@ -17,6 +17,13 @@ from thalweg.kafka._produce_api import failure
 from thalweg.kafka._records import some
 from thalweg.records import Int64s, RawRecords
 
+_READ_BYTES = 8 << 20
+"""What a read brings at most, if its records are as large as the last one's. The memory of columns of this size is the
+allocator's to use again; beyond 32 MB (glibc) each would be the system's, and its pages faulted anew, which costs as
+much as the copy."""
+_GUESS = 4096
+"""Bytes of a record before the first one was seen."""
+
 
 class ConsumerHandle:
     """An rd_kafka_t. Destroyed when the consumer has dropped it and every message has been given back."""
@@ -119,11 +126,16 @@ class MessageReader:
         self._handle = handle
         self._buffer = np.zeros(1024, dtype=np.int64)
         self._count = 0
+        self._record_bytes: float = _GUESS
         self._names: dict[int, str] = {}
         self._timestamp = address("rd_kafka_message_timestamp")
 
     def read(self, queue: int, most: int) -> int:
-        """Takes what is there, up to `most`; runs librdkafka's callbacks. Returns how many; `take` has them."""
+        """Takes what is there, up to `most`; runs librdkafka's callbacks. Returns how many; `take` has them.
+
+        Large records come in smaller numbers: see `_READ_BYTES`.
+        """
+        most = min(most, int(_READ_BYTES / self._record_bytes) + 1)
         if most > len(self._buffer):
             self._buffer = np.zeros(most, dtype=np.int64)
         count = api().rd_kafka_consume_batch_queue(queue, 0, self._buffer.ctypes.data, most)
@@ -160,6 +172,7 @@ class MessageReader:
         if not rows:
             loan.release()
             return [], errors
+        self._record_bytes = max(1.0, float(raw.value_length.sum() + raw.key_length.sum()) / rows)
         good = np.delete(messages, errors_at[:failed]) if failed else messages
         return self._by_topic(raw, topics[:rows], loan, good), errors
 

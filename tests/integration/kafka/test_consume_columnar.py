@@ -14,6 +14,7 @@ from confluent_kafka import TopicPartition as Row
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from thalweg.errors import ConfigurationError, ConnectorError, FencedError
+from thalweg.kafka._messages import _READ_BYTES
 from thalweg.kafka.columnar import ColumnarConsumer
 from thalweg.kafka.consumer import BEGINNING, RecordConsumer
 from thalweg.kafka.consumer_errors import OffsetOutOfRange
@@ -111,6 +112,32 @@ def test_arrow_columns(kind: str, topic: str, send: Callable[..., None], make: M
     assert frame["key"].to_list() == [b"k", None, b"tombstone", None, b""]
     assert frame["offset"].to_list() == [0, 1, 2, 3, 4]
     assert frame.schema["partition"] == pl.Int32
+
+
+def test_large_records_come_in_batches_of_few_and_keep_their_bytes(
+    topic: str, send: Callable[..., None], make: Maker
+) -> None:
+    size, count = 60_000, 600
+    send(topic, *({"value": bytes([n % 251]) * size, "key": b"%d" % n, "partition": n % 4} for n in range(count)))
+    read_by: dict[str, pl.DataFrame] = {}
+    for kind in KINDS:
+        consumer = make(kind, topic)
+        kept: list[pl.DataFrame] = []
+        sizes: list[int] = []
+        while sum(sizes) < count:
+            batch = consumer.poll_arrow(10_000, 1000)
+            if batch is not None:
+                sizes.append(batch.num_rows)
+                frame = pl.DataFrame(pl.from_arrow(batch))
+                kept += [frame.gather_every(50), frame.filter(pl.int_range(pl.len()) % 50 != 0)]
+        read_by[kind] = pl.concat(kept).sort("partition", "offset")
+        if kind == "columnar":
+            assert max(sizes[1:]) <= _READ_BYTES // size + 1
+    assert read_by["columnar"].equals(read_by["plain"])
+    columnar = read_by["columnar"]
+    assert columnar["key"].cast(pl.String).cast(pl.Int32).sort().to_list() == list(range(count))
+    for key, value in columnar.select("key", "value").iter_rows():
+        assert value == bytes([int(key) % 251]) * size
 
 
 @pytest.mark.parametrize("kind", KINDS)
