@@ -1,12 +1,14 @@
 """`make bench-kafka`: Thalweg's Kafka clients against `confluent_kafka` and Java's tool: one broker, machine and run.
 
-    python benchmarks/kafka_clients.py [--quick] [--minutes M] [--rounds N] [--only consume,produce,transactions,avro]
+    python benchmarks/kafka_clients.py [--quick] [--minutes M] [--rounds N] [--only PART,…]
+
+The parts are consume, produce, keyed, transactions and avro.
 
 Writes `benchmarks/results/kafka.json` and `kafka.md`. Each contender runs alone in a process of its own; they take
 turns, so that a slow minute of the machine hits all; the median counts. Every case is measured once, then again and
-again as long as the time lasts. Same settings for all producers: acks all,
-idempotent, 1 MB batches, 5 ms linger, 256 MiB of buffer, no keys, 4 partitions; payloads are JSON texts from one file,
-which the two Python clients get as Polars frames of 10,000 rows. The broker shares the cores: read ratios, and CPU per
+again as long as the time lasts. Same settings for all producers: acks all, idempotent, 1 MB batches, 5 ms linger, 256
+MiB of buffer, 4 partitions; payloads are JSON texts from one file, each record's chosen by chance, as Java's tool does;
+the two Python clients get them as Polars frames of 10,000 rows. The broker shares the cores: read ratios, and CPU per
 record, not absolute rates.
 """
 
@@ -44,6 +46,8 @@ from thalweg.kafka.local_cluster import LocalKafka  # noqa: E402
 RESULTS = ROOT / "benchmarks" / "results"
 SIZES = {100: 1_500_000, 1_000: 300_000, 10_000: 40_000}
 """Bytes of a payload to records in a run."""
+PAYLOADS = 10_000_000
+"""Bytes of all distinct payloads. A thousand of 100 bytes would come again within the 32 KB that gzip looks back."""
 RUN_SECONDS = 120
 """After which a contender counts as stuck. On a quiet machine a run takes 2 to 6 seconds."""
 CODECS = ("none", "snappy", "lz4", "zstd", "gzip")
@@ -56,7 +60,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="at most so many runs of each")
     parser.add_argument("--minutes", type=float, default=10.5, help="no round begins after so long")
-    parser.add_argument("--only", default="consume,produce,transactions,avro", help="parts, by comma")
+    parser.add_argument("--only", default="consume,produce,keyed,transactions,avro", help="parts, by comma")
     parser.add_argument("--quick", action="store_true", help="one round, a quarter of the records")
     parser.add_argument("--output", default="kafka", help="name of the result files in benchmarks/results")
     options = parser.parse_args()
@@ -66,17 +70,19 @@ def arguments() -> argparse.Namespace:
 
 
 def payload_file(folder: Path, size: int) -> Path:
-    """A thousand JSON texts of this many bytes, of words that repeat as words do."""
+    """`PAYLOADS` of JSON texts of this many bytes, of words that repeat as words do; made once."""
+    path = folder / f"payloads-{size}"
+    if path.exists():
+        return path
     rng = random.Random(size)
     words = [f"w{rng.randrange(3000)}" for _ in range(2000)]
     lines = []
-    for n in range(1000):
-        head = f'{{"sensor_id":"s{n:04}","ts":{1_700_000_000_000 + n},"value":{rng.random():.4f},"note":"'
+    for n in range(PAYLOADS // size):
+        head = f'{{"sensor_id":"s{n % 10_000:04}","ts":{1_700_000_000_000 + n},"value":{rng.random():.4f},"note":"'
         note = ""
         while len(head) + len(note) + 2 < size:
             note += rng.choice(words) + " "
         lines.append((head + note)[: size - 2] + '"}')
-    path = folder / f"payloads-{size}"
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -117,10 +123,14 @@ class Bench:
         rate = float(re.findall(r"([\d.]+) records/sec", output)[-1])
         return {"rate": rate, "cpu_us": cpu / task.records * 1e6, "memory_mib": memory}
 
-    def produce(self, name: str, size: int, records: int, codec: str, *, transactional: bool) -> dict[str, float]:
+    def produce(self, name: str, case: Case) -> dict[str, float]:
         """One producer into a fresh topic."""
-        payloads = str(payload_file(self.folder, size))
-        task = Task("produce", name, self.brokers, self.topic(), records, payloads, codec, transactional)
+        payloads = str(payload_file(self.folder, case.bytes))
+        task = Task(
+            *("produce", name, self.brokers, self.topic(), case.records, payloads, case.codec),
+            transactional=case.transactional,
+            keyed=case.keyed,
+        )
         try:
             return self.java(task) if name == JAVA else self.worker(task)
         finally:
@@ -192,14 +202,21 @@ class Case:
     records: int
     codec: str
     transactional: bool = False
+    keyed: bool = False
     runs: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.side} {self.bytes:,} B {self.codec}{' in transactions' if self.transactional else ''}"
+        how = " in transactions" if self.transactional else " with keys" if self.keyed else ""
+        return f"{self.side} {self.bytes:,} B {self.codec}{how}"
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """Java's tool has no keys."""
+        return CONSUMERS if self.side == "consume" else (*PRODUCERS, *(() if self.keyed else (JAVA,)))
 
     def measure(self, bench: Bench) -> None:
         """One run of each contender. The order turns with each round, so that none is always first."""
-        names = CONSUMERS if self.side == "consume" else (*PRODUCERS, JAVA)
+        names = self.contenders
         done = len(next(iter(self.runs.values()), []))
         topic = bench.load(self.bytes, self.records, self.codec) if self.side == "consume" else ""
         for name in (*names[done % len(names) :], *names[: done % len(names)]):
@@ -219,7 +236,7 @@ class Case:
     def _once(self, bench: Bench, name: str, topic: str) -> dict[str, float]:
         if self.side == "consume":
             return bench.worker(Task("consume", name, bench.brokers, topic, self.records))
-        return bench.produce(name, self.bytes, self.records, self.codec, transactional=self.transactional)
+        return bench.produce(name, self)
 
     def _check(self) -> None:
         if len({run["bytes"] for name, runs in self.runs.items() if name != "c_queue" for run in runs}) != 1:
@@ -231,7 +248,7 @@ class Case:
         own: dict[str, Any] = {"bytes": self.bytes, "records": self.records, "codec": self.codec, "rounds": rounds}
         if self.side == "consume":
             return own | {"consumers": best}
-        return own | {"transactional": self.transactional, "producers": best}
+        return own | {"transactional": self.transactional, "keyed": self.keyed, "producers": best}
 
 
 def median(runs: list[dict[str, float]]) -> dict[str, float]:
@@ -239,14 +256,17 @@ def median(runs: list[dict[str, float]]) -> dict[str, float]:
 
 
 def cases(parts: list[str], quick: bool) -> list[Case]:
-    """Each size uncompressed, each codec at 100 B; transactions uncompressed."""
-    sides = {"consume": "consume", "produce": "produce", "transactions": "produce"}
+    """Each size uncompressed, each codec at 100 B; transactions and keys uncompressed."""
     return [
-        Case(sides[part], size, records // (4 if quick else 1), codec, part == "transactions")
-        for part in sides
+        Case(
+            *("consume" if part == "consume" else "produce", size, records // (4 if quick else 1), codec),
+            transactional=part == "transactions",
+            keyed=part == "keyed",
+        )
+        for part in ("consume", "produce", "keyed", "transactions")
         if part in parts
         for size, records in SIZES.items()
-        for codec in (CODECS if size == 100 and part != "transactions" else ("none",))
+        for codec in (CODECS if size == 100 and part in ("consume", "produce") else ("none",))
     ]
 
 

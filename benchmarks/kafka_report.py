@@ -19,11 +19,13 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     if cases := result.get("consume"):
         parts += ["## Consuming to Arrow\n", _consume(cases)]
-    for transactional, title in (
-        (False, "## Producing frames\n"),
-        (True, "## Producing frames in transactions (1 s)\n"),
+    for transactional, keyed, title in (
+        (False, False, "## Producing frames\n"),
+        (False, True, "## Producing frames with keys\n"),
+        (True, False, "## Producing frames in transactions (1 s)\n"),
     ):
-        if cases := [case for case in result.get("produce", []) if case["transactional"] is transactional]:
+        kind = {"transactional": transactional, "keyed": keyed}
+        if cases := [case for case in result.get("produce", []) if kind.items() <= case.items()]:
             parts += [title, _produce(cases)]
     if shapes := result.get("avro"):
         parts += ["## Avro to columns\n", _avro(shapes)]
@@ -66,14 +68,14 @@ def _produce(cases: list[dict[str, Any]]) -> str:
     rows = []
     for case in cases:
         by = case["producers"]
-        ours, java, peer = by["send_frame"], by[JAVA], by["produce_batch"]
+        ours, java, peer = by["send_frame"], by.get(JAVA), by["produce_batch"]
         rows.append(
             [
                 f"{case['bytes']:,} B, {case['codec']}",
                 *(_rate(ours), f"{ours['cpu_us']:.2f}", f"{ours['memory_mib']:.0f}"),
-                *(_rate(java), f"{java['memory_mib']:.0f}"),
+                *(("-", "-") if java is None else (_rate(java), f"{java['memory_mib']:.0f}")),
                 *(_rate(peer), f"{peer['cpu_us']:.2f}", f"{peer['memory_mib']:.0f}"),
-                f"{ours['rate'] / java['rate']:.2f}×",
+                "-" if java is None else f"{ours['rate'] / java['rate']:.2f}×",
                 f"{ours['rate'] / peer['rate']:.2f}×",
                 f"{peer['cpu_us'] / ours['cpu_us']:.2f}×",
                 f"{ours['rate'] / by['produce_batch_ready']['rate']:.2f}×",

@@ -9,12 +9,14 @@ Start-up, joining, and the first record (which learns the topic's leaders) are b
 from __future__ import annotations
 
 import json
+import random
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -22,6 +24,7 @@ import numpy as np
 import polars as pl
 
 BATCH = 10_000
+KEYS = 1_000
 TRANSACTION_SECONDS = 1.0
 
 
@@ -36,6 +39,7 @@ class Task:
     """A file with one payload per line."""
     codec: str = "none"
     transactional: bool = False
+    keyed: bool = False
 
     @property
     def poll(self) -> int:
@@ -156,19 +160,20 @@ def send_frame(task: Task, payloads: list[bytes]) -> Callable[[], None]:
     producer = KafkaProducer(
         task.brokers, linger_ms=5, compression=task.codec, transactional_id=task.topic if task.transactional else None
     )
-    data = [pl.DataFrame({"value": part}, schema={"value": pl.Binary}) for part in _parts(payloads, task.records)]
+    data = list(_frames(payloads, task))
+    how: dict[str, Any] = {"format": "raw"} | ({"key": "key", "columns": ["value"]} if task.keyed else {})
     if task.transactional:
         with producer.transaction():
-            producer.send_frame(task.topic, data[0].head(1), format="raw")
+            producer.send_frame(task.topic, data[0].head(1), **how)
     else:
-        producer.send_frame(task.topic, data[0].head(1), format="raw")
+        producer.send_frame(task.topic, data[0].head(1), **how)
         producer.flush()
 
     def run() -> None:
         waiting = iter(data)
         if not task.transactional:
             for frame in waiting:
-                producer.send_frame(task.topic, frame, format="raw")
+                producer.send_frame(task.topic, frame, **how)
             producer.close()
             return
         frame = next(waiting, None)
@@ -176,7 +181,7 @@ def send_frame(task: Task, payloads: list[bytes]) -> Callable[[], None]:
             until = time.monotonic() + TRANSACTION_SECONDS
             with producer.transaction():
                 while frame is not None and time.monotonic() < until:
-                    producer.send_frame(task.topic, frame, format="raw")
+                    producer.send_frame(task.topic, frame, **how)
                     frame = next(waiting, None)
         producer.close()
 
@@ -196,10 +201,11 @@ def produce_batch(task: Task, payloads: list[bytes], *, ready: bool = False) -> 
         "compression.type": task.codec,
         "queue.buffering.max.messages": 500_000,
         "queue.buffering.max.kbytes": 262_144,
+        "partitioner": "murmur2_random",
     }
     producer = Producer(config | ({"transactional.id": task.topic} if task.transactional else {}))
-    frames = [pl.DataFrame({"value": part}, schema={"value": pl.Binary}) for part in _parts(payloads, task.records)]
-    dicts = [[{"value": value} for value in frame["value"].to_list()] for frame in frames] if ready else None
+    frames = list(_frames(payloads, task))
+    dicts = list(map(_dicts, frames)) if ready else None
     if task.transactional:
         producer.init_transactions(30)
         producer.begin_transaction()
@@ -227,7 +233,7 @@ def produce_batch(task: Task, payloads: list[bytes], *, ready: bool = False) -> 
                 producer.commit_transaction(60)
                 producer.begin_transaction()
                 until = time.monotonic() + TRANSACTION_SECONDS
-            put(dicts[at] if dicts is not None else [{"value": value} for value in frame["value"].to_list()])
+            put(dicts[at] if dicts is not None else _dicts(frame))
         if task.transactional:
             producer.commit_transaction(60)
         if producer.flush(60):
@@ -248,9 +254,22 @@ PRODUCERS: dict[str, Callable[[Task, list[bytes]], Callable[[], None]]] = {
 }
 
 
-def _parts(payloads: list[bytes], records: int) -> Iterator[list[bytes]]:
-    for start in range(0, records, BATCH):
-        yield [payloads[n % len(payloads)] for n in range(start, min(start + BATCH, records))]
+def _frames(payloads: list[bytes], task: Task) -> Iterator[pl.DataFrame]:
+    """By chance, as Java's tool takes them: how well they compress depends on how often they come again."""
+    rng = random.Random(1)
+    keys = [b"sensor-%d" % n for n in range(KEYS)]
+    for start in range(0, task.records, BATCH):
+        rows = min(BATCH, task.records - start)
+        columns = {"value": rng.choices(payloads, k=rows)} | ({"key": rng.choices(keys, k=rows)} if task.keyed else {})
+        yield pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Binary))
+
+
+def _dicts(frame: pl.DataFrame) -> list[dict[str, object]]:
+    """What `produce_batch` takes."""
+    values = frame["value"].to_list()
+    if "key" not in frame.columns:
+        return [{"value": value} for value in values]
+    return [{"value": value, "key": key} for value, key in zip(values, frame["key"].to_list(), strict=True)]
 
 
 def produce(task: Task) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Numba kernels of the producer: rows to librdkafka messages, and delivery reports to counters, without the GIL.
+"""Numba kernels of the producer: messages to librdkafka, and delivery reports to counters, without the GIL.
 
 librdkafka's functions are called by address; addresses come as arguments, so that the compiled kernels can be cached.
 Layouts (64-bit, little endian, stable since librdkafka 1.0), in words of 8 bytes:
@@ -31,8 +31,10 @@ LANES = 4096
 REPORT_WORDS = 6
 """A delivery report: opaque, error, partition, offset, timestamp, topic handle."""
 
-_RECORD_BYTES = 20
+RECORD_BYTES = 20
 """What a record of a request has beside key, value and headers, in bytes, at most."""
+LEAST_WEIGHT = 100
+"""Bytes that the smallest record counts of a request: a request has at most 10,000 records, and 1 MB."""
 _V_RKT, _V_PARTITION, _V_VALUE, _V_KEY, _V_OPAQUE, _V_MSGFLAGS, _V_TIMESTAMP, _V_HEADER = 2, 3, 4, 5, 6, 7, 8, 9
 _F_COPY = 2
 _EVENT_DR = 1
@@ -82,96 +84,27 @@ def murmur2_rows(data: Any, offsets: Any, out: Any) -> None:
         out[row] = murmur2(data, offsets[row], offsets[row + 1])
 
 
-@njit(  # type: ignore[untyped-decorator]
-    "int64(int64, Array(int64, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True), int64,"
-    "Array(int64, 1, 'C', readonly=True), Array(boolean, 1, 'C', readonly=True), Array(boolean, 1, 'C', readonly=True),"
-    "Array(int32, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True),"
-    "int64[::1], int64[::1], int64, int64[:, ::1], int64[::1])",
-    nogil=True,
-    cache=True,
-)
-def fill_messages(
-    value_base: int,
-    value_offsets: Any,
-    value_sizes: Any,
-    key_base: int,
-    key_offsets: Any,
-    null_keys: Any,
-    null_values: Any,
-    partitions: Any,
-    extra: Any,
-    span: Any,
-    refused: Any,
-    opaque: int,
-    messages: Any,
-    rows: Any,
-) -> int:
-    """Fills librdkafka messages with the addresses of rows; returns how many, -1 for offsets outside the data.
+@njit("int64(int64, int64, int64[:, ::1], int64)", nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def produce_runs(function: int, topic: int, messages: Any, count: int) -> int:
+    """Sends messages by `rd_kafka_produce_batch`, each run of one partition in one call; returns how many were taken.
+
+    (One call for many partitions would look each of them up and lose count of messages for one that does not exist.)
 
     Args:
-        value_sizes: bytes of each value; empty where each ends at the next one's offset.
-        null_keys, null_values, partitions: empty where no row has one.
-        extra: bytes of each row's headers, which count towards the limit; empty for none.
-        span: [0] first row (moved on), [1] end row, [2] largest record, [3] number of refused rows (moved on),
-            [4], [5] bytes of the values and of the keys, [6] the partition of rows that name none, [7] bytes of a
-            request after which the next call goes on (the first message is always taken), [8] (out) bytes of keys and
-            values taken.
-        refused: gets the rows that are larger than the largest record allowed; they are left out.
-        rows: gets the row of each message.
+        function: the address of rd_kafka_produce_batch.
+        topic: an rd_kafka_topic_t. Messages for partition -1 go where librdkafka chooses.
     """
-    count = 0
     taken = 0
-    row = span[0]
-    while row < span[1] and count < len(messages):
-        start = value_offsets[row]
-        size = value_sizes[row] if len(value_sizes) > 0 else value_offsets[row + 1] - start
-        has_key = len(key_offsets) > 0 and not (len(null_keys) > 0 and null_keys[row])
-        key_start = key_offsets[row] if has_key else 0
-        key_size = key_offsets[row + 1] - key_start if has_key else 0
-        if start < 0 or size < 0 or start + size > span[4] or key_start < 0 or key_size < 0:
-            return -1
-        if key_start + key_size > span[5]:
-            return -1
-        more = extra[row] if len(extra) > 0 else 0
-        if size + key_size + more > span[2]:
-            refused[span[3]] = row
-            span[3] += 1
-            row += 1
-            continue
-        if count > 0 and taken + size + key_size + (count + 1) * _RECORD_BYTES > span[7]:
-            break
-        taken += size + key_size
-        null = len(null_values) > 0 and null_values[row]
-        message = messages[count]
-        message[0] = 0
-        message[1] = 0
-        message[2] = partitions[row] if len(partitions) > 0 else span[6]
-        message[3] = 0 if null else value_base + start
-        message[4] = 0 if null else size
-        message[5] = key_base + key_start if has_key else 0
-        message[6] = key_size
-        message[7] = 0
-        message[8] = opaque
-        rows[count] = row
-        count += 1
-        row += 1
-    span[0] = row
-    span[8] = taken
-    return count
-
-
-@njit("int64(int64[:, ::1], int64, int64[::1], int64[:, ::1])", nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def failed_messages(messages: Any, count: int, rows: Any, out: Any) -> int:
-    """Writes (row, error) of every message that was not taken; returns how many there are."""
-    n = 0
-    for i in range(count):
-        error = _int32(messages[i, 0])
-        if error != 0:
-            if n < len(out):
-                out[n, 0] = rows[i]
-                out[n, 1] = error
-            n += 1
-    return n
+    first = 0
+    while first < count:
+        partition = messages[first, 2]
+        end = first + 1
+        while end < count and messages[end, 2] == partition:
+            end += 1
+        at = messages.ctypes.data + first * MESSAGE_WORDS * 8
+        taken += _int32(_call(function, (topic, partition, _F_COPY, at, end - first)))
+        first = end
+    return taken
 
 
 @njit(  # type: ignore[untyped-decorator]
@@ -266,7 +199,7 @@ def drain(
         open_event: [0] an event whose messages did not all fit into `reports` last time; [1] (out) an event of
             another kind, which the caller must handle and destroy.
         sent, done: messages per generation, by generation % RING; `done` is counted up here.
-        lanes: bytes of keys and values of the messages that came back, by opaque // RING; counted up here.
+        lanes: the weight of the messages that came back, by opaque // RING; counted up here.
         scratch: room for message pointers.
         reports: gets the failures, and every message with FUTURE_BIT.
         target: [0] generation to wait for, -1 to stop after what is there now; [1] (out) failures counted.
@@ -306,7 +239,7 @@ def drain(
                     done[opaque % RING] += 1
                     lane = opaque // RING
                     if 0 < lane < len(lanes):
-                        lanes[lane] += message[4] + message[6]
+                        lanes[lane] += max(message[4] + message[6] + RECORD_BYTES, LEAST_WEIGHT)
                 if failed:
                     target[1] += 1
                 if failed or opaque & FUTURE_BIT != 0:

@@ -123,8 +123,8 @@ class Transactions(Delivering):
                 membership.close()
 
     def commit_transaction(self, timeout: float = 10.0) -> None:
-        """Ends the open transaction; waits for its records first."""
-        self.wait(self.barrier(), timeout)
+        """Ends the open transaction; waits for its records first, and lets none of them linger."""
+        self._wait(self.barrier(), time.monotonic() + timeout, hurry=True)
         self._transaction("commit_transaction", lambda ms: api().rd_kafka_commit_transaction(self._handle, ms), timeout)
 
     def abort_transaction(self, timeout: float = 10.0) -> None:

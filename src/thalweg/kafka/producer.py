@@ -20,6 +20,7 @@ from thalweg.errors import ConfigurationError
 from thalweg.formats import Format
 from thalweg.formats.writable import refused_rows
 from thalweg.kafka import _produce_api as native
+from thalweg.kafka._column_sender import ColumnSender
 from thalweg.kafka._consume_api import partition_states
 from thalweg.kafka._delivering import ProducerStatistics
 from thalweg.kafka._delivery import (
@@ -29,7 +30,7 @@ from thalweg.kafka._delivery import (
 )
 from thalweg.kafka._frame_records import FrameLayout, FrameLike, HeaderSource, raise_refused
 from thalweg.kafka._lanes import Lanes
-from thalweg.kafka._send_columns import ColumnSender, Headers, Records
+from thalweg.kafka._send_columns import Headers, Records
 from thalweg.kafka._single_record import send_one
 from thalweg.kafka._transactions import Transactions
 from thalweg.kafka.partitioners import Partitioner, checked, open_partitioner
@@ -65,8 +66,8 @@ class KafkaProducer(Transactions):
         batch_size: bytes per partition and request.
         linger_ms: how long a record may wait for others.
         max_record_bytes: key and value of one record; larger ones are refused. Keep it at or below the broker's limit.
-        buffer_bytes: memory for records that are not delivered yet; when it is full, sending waits. (`send_frame`
-            without keys waits earlier: when each partition has a request under way.)
+        buffer_bytes: memory for records that are not delivered yet; when it is full, sending waits. (Frames and columns
+            wait earlier: for a partition that has a request under way.)
         delivery_timeout: when a record that no broker takes is given up (5 minutes; in a transaction its timeout).
         partitioner: of records with a key: "murmur2" (Java's), "consistent_hash", "round_robin", "sticky", a
             `Partitioner`, or a function of (key, partitions).
@@ -112,6 +113,8 @@ class KafkaProducer(Transactions):
         }
         if transactional_id is not None:
             config["transactional.id"] = transactional_id
+            # What follows a commit at once is refused until its markers are written: a few milliseconds, not 100.
+            config["retry.backoff.ms"] = 2
         if settings and "message.max.bytes" in settings:
             raise ConfigurationError("set max_record_bytes instead of message.max.bytes")
         if delivery_timeout is not None:
@@ -123,10 +126,9 @@ class KafkaProducer(Transactions):
         self.max_record_bytes = max_record_bytes
         self._sender = ColumnSender(self._handle, self._deliveries, self._while_waiting)
         self._partition_counts: dict[str, tuple[int, float]] = {}
-        own_choice = self._partitioner is not None or _CHOOSING & (settings or {}).keys()
         self._lanes = (
             None
-            if own_choice or config["enable.idempotence"] not in (True, "true")
+            if _CHOOSING & (settings or {}).keys() or config["enable.idempotence"] not in (True, "true")
             else Lanes(self._handle, self._deliveries.lanes, batch_size, linger_ms / 1000)
         )
 
@@ -268,7 +270,7 @@ class KafkaProducer(Transactions):
         too_large = made.too_large(limit)
         if on_refused is None:
             raise_refused(topic, made.errors, too_large, limit)
-        self._send(topic, made.records, limit, spread=True)
+        self._send(topic, made.records, limit)
         if on_refused is not None and (made.errors or too_large):
             self._refused += len(made.errors)
             on_refused(refused_rows(made.frame, [*made.errors, *too_large]))
@@ -287,7 +289,7 @@ class KafkaProducer(Transactions):
         headers: Headers | None = None,
         max_record_bytes: int | None = None,
     ) -> Int64s:
-        """Sends many records, in order; returns when librdkafka has them (waiting for room where its queue is full).
+        """Sends many records, each partition's in order; returns when librdkafka has them (waiting for room).
 
         Args:
             null_keys: rows without a key.
@@ -305,8 +307,7 @@ class KafkaProducer(Transactions):
         records = Records(values, keys, null_keys, timestamps, partitions, headers, null_values=null_values)
         return self._send(topic, records, max_record_bytes or self.max_record_bytes)
 
-    def _send(self, topic: str, records: Records, limit: int, *, spread: bool = False) -> Int64s:
-        """With `spread`, records without key and partition go to a partition that has nothing under way."""
+    def _send(self, topic: str, records: Records, limit: int) -> Int64s:
         if self._partitioner is not None:
             chosen = self._partitions(topic, records.keys, records.null_keys, len(records.values))
             given = records.partitions
@@ -314,8 +315,7 @@ class KafkaProducer(Transactions):
         with self._send_lock:
             self._check_open()
             handle = self._topic(topic)
-            free = spread and self._lanes is not None and records.keys is None and records.partitions is None
-            lanes = self._lanes.of(topic, handle) if free and self._lanes is not None else None
+            lanes = None if self._lanes is None else self._lanes.of(topic, handle)
             refused = self._sender.send(handle, records, limit, self._generation, lanes)
             self._sent += len(records.values) - len(refused)
             self._refused += len(refused)

@@ -181,10 +181,11 @@ def test_wrong_settings_are_refused() -> None:
 
 def test_kernels_come_from_the_cache() -> None:
     code = (
-        "from thalweg.kafka import _produce_kernels as k\n"
-        "for name in ('fill_messages', 'failed_messages', 'produce_each', 'drain', 'murmur2_rows'):\n"
-        "    stats = getattr(k, name).stats\n"
-        "    assert stats.cache_hits and not stats.cache_misses, (name, stats)\n"
+        "from thalweg.kafka import _fill_kernels as f, _produce_kernels as p\n"
+        "filling = (f.by_partition, f.fill_messages, f.keep_failed)\n"
+        "for kernel in (*filling, p.produce_runs, p.produce_each, p.drain, p.murmur2_rows):\n"
+        "    stats = kernel.stats\n"
+        "    assert stats.cache_hits and not stats.cache_misses, (kernel, stats)\n"
     )
     for attempt in range(2):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
