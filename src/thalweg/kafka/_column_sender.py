@@ -95,18 +95,18 @@ class ColumnSender:
         """Records with keys or partitions: each partition's in order, and about a request's worth under way to each."""
         order, groups = batch.by_partition(lanes)
         partitions = groups[:, _PARTITION].copy()
-        patience = time.monotonic() + _PATIENCE
+        waiting = 0.0
         while (left := groups[:, _HEAD] < groups[:, _END]).any():
-            groups[:, _ROOM] = lanes.rooms(partitions)
+            groups[:, _ROOM] = lanes.rooms(partitions, waited=waiting > 0)
             count = self._fill(batch, groups, order)
             if count:
                 lanes.handed_over(partitions, groups[:, _TAKEN])
                 self._hand_over(batch, count, lanes)
-                patience = time.monotonic() + _PATIENCE
+                waiting = 0.0
             elif (groups[:, _ROOM] > 0)[left].any():  # what there was room for was too large
                 continue
-            elif time.monotonic() < patience:
-                self._wait_for_room()
+            elif waiting < _PATIENCE:
+                waiting += self._wait_for_room(hurry=waiting > 0)  # requests that are not full yet may linger once
             else:
                 lanes.let_go(partitions[left])
 
@@ -116,11 +116,14 @@ class ColumnSender:
             raise ConfigurationError("the offsets of the records point outside their data")
         return int(count)
 
-    def _wait_for_room(self) -> None:
-        """Nothing lingers while we wait for some of what was handed over to come back."""
-        api().rd_kafka_flush(int(self._calls[3]), 1)
+    def _wait_for_room(self, *, hurry: bool = True) -> float:
+        """Waits a little for some of what was handed over to come back, and lets nothing linger; returns how long."""
+        began = time.monotonic()
+        if hurry:
+            api().rd_kafka_flush(int(self._calls[3]), 1)
         self._deliveries.drain(_ROOM_MS, None)
         self._check()
+        return time.monotonic() - began
 
     def _hand_over(self, batch: _Batch, count: int, lanes: TopicLanes | None = None) -> None:
         """Sends the filled messages; where librdkafka's queue is full, waits for deliveries and sends the rest."""

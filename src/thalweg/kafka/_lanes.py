@@ -83,7 +83,7 @@ class TopicLanes:
 
     # ---------------------------------------------------------------- records that may go anywhere
 
-    def choose(self, wait: Callable[[], None]) -> Lane:
+    def choose(self, wait: Callable[[], object]) -> Lane:
         """The lane for the next records; `wait` is called until one has room."""
         now = time.monotonic()
         if now - self._since < self._linger and self._turn < self._request // 2:
@@ -142,11 +142,15 @@ class TopicLanes:
         self._turn = int(ends[-1] - steps[-1] * self._request)
         return lanes
 
-    def rooms(self, partitions: Int64s) -> Int64s:
-        """What each of these partitions takes now, in bytes of requests."""
+    def rooms(self, partitions: Int64s, *, waited: bool = False) -> Int64s:
+        """What each of these partitions takes now, in bytes of requests.
+
+        A quarter of a request may be under way to one that takes more: small frames go out at once. Who has waited a
+        little takes half of one for little enough: where answers take long, requests must not become small.
+        """
         away = self._away()[partitions]
         limit = self._depth * self._request
-        rooms = np.where(away <= limit - self._request // 2, limit - away, 0)
+        rooms = np.where(away <= limit // (2 if waited else 4), limit - away, 0)
         rooms[self._returned[self.numbers[partitions]] == self._let_go[partitions]] = EVERYWHERE
         return rooms
 

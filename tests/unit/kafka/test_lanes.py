@@ -147,16 +147,18 @@ def test_a_partition_that_does_not_exist_is_refused_and_asked_for_again() -> Non
     assert lanes.stale
 
 
-def test_a_partition_takes_more_when_half_a_request_has_come_back() -> None:
+def test_a_partition_takes_more_when_most_of_its_request_has_come_back_sooner_for_who_has_waited() -> None:
     lanes, returned, _ = lanes_of(4)
     both = np.array([1, 3])
     full = lanes.rooms(both)
     assert (full > 0.99 * REQUEST).all()
     lanes.handed_over(both, np.array([full[0], 10]))
     assert lanes.rooms(both).tolist() == [0, full[1] - 10]
-    returned[2] = full[0] // 3
-    assert lanes.rooms(both)[0] == 0
+    assert lanes.rooms(both, waited=True).tolist() == [0, full[1] - 10]
     returned[2] = full[0] * 2 // 3
+    assert lanes.rooms(both)[0] == 0
+    assert lanes.rooms(both, waited=True)[0] == returned[2]
+    returned[2] = full[0] * 4 // 5
     assert lanes.rooms(both)[0] == returned[2]
 
 
