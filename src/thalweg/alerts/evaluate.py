@@ -74,13 +74,13 @@ class RuleSet:
         return found
 
     def hits(self, verdicts: Verdicts) -> list[Hit]:
-        """Rows and the single-event rules that they match, in the order of rows, then rules."""
+        """Rows and the single-event rules that they match, in the order of rows, then rules. That one rule's condition
+        raises keeps no other one from alerting."""
         found = [
             Hit(self._single[id], row)
             for id, rows in verdicts.holds.items()
             if id in self._single
             for row in rows.tolist()
-            if row not in verdicts.failed
         ]
         return sorted(found, key=lambda hit: (hit.row, self._order[hit.rule.id]))
 
@@ -89,6 +89,27 @@ class RuleSet:
         return "; ".join(
             f"{rule.id} ({rule.severity}): {compiled.describe()}" for rule, own, compiled in self._compiled if own
         )
+
+
+def fields_of(rule: AlertRule) -> frozenset[str]:
+    """The columns that a rule's conditions read, as far as that is known before they run."""
+    return frozenset(name for one in _conditions(rule) for name in compiled_condition(one, None).columns or ())
+
+
+def check_types(rule: AlertRule, schema: pl.Schema) -> None:
+    """Refuses events that a rule's conditions can't be evaluated on.
+
+    Raises:
+        ConfigurationError, PlanError, PolarsError: why.
+    """
+    for one in _conditions(rule):
+        compiled = compiled_condition(one, schema)
+        if isinstance(compiled.exprs, pl.Expr):
+            pl.DataFrame(schema=schema).select(compiled.exprs)
+
+
+def _conditions(rule: AlertRule) -> list[Any]:
+    return [rule.condition] if rule.clear is None else [rule.condition, rule.clear]
 
 
 def compiled_condition(condition: Any, schema: pl.Schema | None) -> CompiledFunction:

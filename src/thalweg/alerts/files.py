@@ -76,7 +76,6 @@ def load(path: Path | str, **settings: Any) -> AlertManager:
     manager = AlertManager(config.get("store", DEFAULT_STORE), **settings)
     try:
         apply(manager, config, str(path))
-        manager.check()
     except BaseException:
         manager.close(0)
         raise
@@ -90,7 +89,7 @@ def add_schedules(manager: AlertManager, config: Mapping[str, Any], where: str) 
 
 
 def apply(manager: AlertManager, config: Mapping[str, Any], where: str) -> None:
-    """Adds what the configuration says to a manager."""
+    """Adds what the configuration says to a manager, and checks the whole."""
     for name, given in (config.get("channels") or {}).items():
         place = f"{where}: channels: {name}"
         limits = dict(given or {}).get("limits")
@@ -109,7 +108,8 @@ def apply(manager: AlertManager, config: Mapping[str, Any], where: str) -> None:
         manager.protect_from_storms(_made(StormProtection, config["storm"], f"{where}: storm"))
     if config.get("history") is not None:
         manager.add_history(_made(PostgresHistory, config["history"], f"{where}: history"))
-    manager.replace_rules(rules_of(config, where))
+    _said(where, manager.replace_rules, rules_of(config, where))
+    _said(where, manager.check)
 
 
 def rules_of(config: Mapping[str, Any], where: str) -> list[AlertRule]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -80,6 +80,8 @@ class AlertManager(Processing, Responding):
         self._rules: dict[str, AlertRule] = {}
         self._schedules: dict[str, Schedule] = {}
         self._sets: dict[Any, RuleSet] = {}
+        self._read: dict[str, frozenset[str]] = {}
+        self._fitting: dict[Any, tuple[Sequence[str], Exception | None]] = {}
         self._deliver = deliver
         self._checked = False
         self._silencing, self._inhibiting = Silencing(), Inhibiting()
@@ -118,8 +120,12 @@ class AlertManager(Processing, Responding):
         if rule.id in self._rules:
             raise ConfigurationError(f"there is a rule {rule.id!r} already")
         self._rules[rule.id] = rule
-        self._sets.clear()
+        self._forget_compiled()
         self._checked = False
+
+    def _forget_compiled(self) -> None:
+        for known in (self._sets, self._read, self._fitting):
+            known.clear()
 
     def add_history(self, history: History) -> None:
         """Keeps alerts, audit trails and notifications elsewhere, too, for good (`PostgresHistory`)."""
@@ -139,7 +145,7 @@ class AlertManager(Processing, Responding):
         with self._lock:
             self._rules.clear()
             self._rules.update({rule.id: rule for rule in new})
-            self._sets.clear()
+            self._forget_compiled()
             self._checked = False
 
     def add_schedule(self, schedule: Schedule) -> None:

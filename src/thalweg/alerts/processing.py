@@ -12,11 +12,12 @@ import polars as pl
 
 from thalweg.alerts.alert import Alert
 from thalweg.alerts.deciding import Decider, Found
-from thalweg.alerts.evaluate import RuleSet
+from thalweg.alerts.evaluate import RuleSet, check_types, fields_of
 from thalweg.alerts.external import External
 from thalweg.alerts.rules import AlertRule
 from thalweg.alerts.states import Followed, StateTracker
 from thalweg.alerts.store import Changes, Store
+from thalweg.errors import ThalwegError
 from thalweg.streams.batch import RESERVED, TIMESTAMP
 
 _DIRECT = "states:direct"
@@ -32,6 +33,8 @@ class Processing(ABC):
     _lock: threading.RLock
     _rules: dict[str, AlertRule]
     _sets: dict[Any, RuleSet]
+    _read: dict[str, frozenset[str]]
+    _fitting: dict[Any, tuple[Sequence[str], Exception | None]]
     _tracker: StateTracker | None
 
     @abstractmethod
@@ -48,19 +51,28 @@ class Processing(ABC):
     async def process_event(
         self, event: Mapping[str, Any], *, timestamp: int | None = None, origin: str | None = None
     ) -> list[Alert]:
-        """Evaluates all rules on one event; returns its alerts, suppressed ones too.
+        """Evaluates the rules on one event; returns its alerts, suppressed ones too.
+
+        A rule that reads a field which the event does not have is not about it.
 
         Args:
             timestamp: event time, ms UTC; none: now.
             origin: what tells this event from another equal one; with it, processing it again changes nothing.
+
+        Raises:
+            Exception: a rule can't be evaluated on it (a text where it compares numbers, say): the first such, when
+                what the other rules found is stored.
         """
         when = self._clock() if timestamp is None else timestamp
         frame = pl.DataFrame([dict(event)], infer_schema_length=None)
         frame = frame.with_columns(pl.lit(when, pl.Int64).alias(TIMESTAMP))
         with self._lock:
             tracker = self._direct()
-            alerts, failed = self.process_frame(frame, origin=origin, tracker=tracker)
+            fitting, misfit = self._about(frame)
+            alerts, failed = self.process_frame(frame, origin=origin, tracker=tracker, only=fitting)
             self._keep_direct(tracker)
+        if misfit is not None:
+            raise misfit
         if failed:
             raise next(iter(failed.values()))
         return [alert for _, alert in alerts]
@@ -127,8 +139,35 @@ class Processing(ABC):
             self._keep_direct(tracker)
         return found
 
+    def rules_about(self, event: Mapping[str, Any]) -> list[str]:
+        """The ids of the enabled rules that read no field which an event does not have."""
+        return [rule.id for rule in self._rules.values() if rule.enabled and self._fields(rule) <= event.keys()]
+
+    def _fields(self, rule: AlertRule) -> frozenset[str]:
+        if rule.id not in self._read:
+            self._read[rule.id] = fields_of(rule)
+        return self._read[rule.id]
+
+    def _about(self, frame: pl.DataFrame) -> tuple[Sequence[str], Exception | None]:
+        """The rules that can be evaluated on a frame, and why one of those that are about it can't."""
+        schema = _own(frame.schema)
+        shape = tuple(schema.items())
+        if shape not in self._fitting:
+            if len(self._fitting) > 100:
+                self._fitting.clear()
+            fitting, misfit = list[str](), None
+            for id in self.rules_about(schema):
+                try:
+                    check_types(self._rules[id], schema)
+                except (ThalwegError, pl.exceptions.PolarsError) as error:
+                    misfit = misfit or error
+                else:
+                    fitting.append(id)
+            self._fitting[shape] = fitting, misfit
+        return self._fitting[shape]
+
     def _rule_set(self, frame: pl.DataFrame, only: Iterable[str] | None) -> RuleSet:
-        schema = pl.Schema({name: dtype for name, dtype in frame.schema.items() if name not in RESERVED})
+        schema = _own(frame.schema)
         shape = (tuple(schema.items()), None if only is None else frozenset(only))
         if shape not in self._sets:
             if len(self._sets) > 100:  # events whose fields change all the time
@@ -154,3 +193,8 @@ class Processing(ABC):
             documents[f"{_DIRECT}:{state.rule}:{state.fingerprint}"] = msgspec.json.encode(state, enc_hook=str)
         if documents:
             self.store.apply(Changes(documents=documents))
+
+
+def _own(schema: pl.Schema) -> pl.Schema:
+    """The events' own columns."""
+    return pl.Schema({name: dtype for name, dtype in schema.items() if name not in RESERVED})

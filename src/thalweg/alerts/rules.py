@@ -93,6 +93,8 @@ class AlertRule:
         for name in ("hold", "absent"):
             if getattr(self, name) is not None:
                 milliseconds(getattr(self, name), name=f"{name} of rule {self.id!r}", minimum=1)
+        if not isinstance(self.auto_resolve, bool):
+            milliseconds(self.auto_resolve, name=f"auto_resolve of rule {self.id!r}", minimum=1)
         if self.absent is not None and (self.hold is not None or self.clear is not None):
             raise ConfigurationError(f"rule {self.id!r}: `absent` does not go together with `hold` and `clear`")
         if self.runbook is not None and not self.runbook.startswith(("http://", "https://")):

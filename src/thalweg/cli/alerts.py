@@ -37,26 +37,18 @@ def serve(
     from thalweg.alerts.service.server import serve as run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses, and those of webhooks are secrets
     run(config, host=host, port=port)
 
 
 @app.command()
 def check(config: Config) -> None:
-    """Check a configuration without running it."""
-    manager = _checked(config)
+    """Check a whole configuration without running it."""
+    from thalweg.alerts.service.server import check as checked
+
+    manager = checked(config)
     typer.echo(f"{len(manager.rules)} rules, channels: {', '.join(manager.channels)}")
     manager.close(0)
-
-
-def _checked(config: Path) -> AlertManager:
-    """The configuration on a store in memory: checking must not touch the real one."""
-    from thalweg.alerts.files import apply, read
-    from thalweg.alerts.manager import AlertManager
-
-    manager = AlertManager("sqlite://", deliver=False)
-    apply(manager, read(config), str(config))
-    manager.check()
-    return manager
 
 
 @app.command("new-key")
@@ -204,9 +196,10 @@ def test_channel(config: Config, name: Annotated[str, typer.Argument(help="A cha
     import time
 
     from thalweg.alerts import Alert, Kind, Message, Severity, Status
+    from thalweg.alerts.service.server import check as checked
     from thalweg.errors import ConfigurationError
 
-    manager = _checked(config)
+    manager = checked(config)
     if name not in manager.channels:
         raise ConfigurationError(f"there is no channel {name!r}; there are {', '.join(manager.channels)}")
     now = time.time_ns() // 1_000_000

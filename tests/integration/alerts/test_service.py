@@ -133,7 +133,9 @@ def test_slack_buttons_prove_where_they_come_from(service: Service):
         for headers in ({}, signed("wrong", now), signed("slack-secret", now - 4_000)):
             assert client.post("/slack/actions", content=body, headers=headers).status_code == 401
         answer = client.post("/slack/actions", content=body, headers=signed("slack-secret", now))
+        again = client.post("/slack/actions", content=body, headers=signed("slack-secret", now))
     assert answer.json()["text"] == "acknowledged"
+    assert again.json()["text"] == "slack:ada has acknowledged it already"
     assert service.manager.get(alert["id"]).acknowledged_by == "slack:ada"
 
 

@@ -105,6 +105,8 @@ def test_hostile_values_stay_values_in_an_email():
     assert "\n" not in mail["Subject"]
     [html] = [part.get_content() for part in mail.walk() if part.get_content_type() == "text/html"]
     assert "<script>" not in html
+    [plain] = [part.get_content() for part in mail.walk() if part.get_content_type() == "text/plain"]
+    assert not any(line.startswith("Bcc:") for line in plain.partition("Rule:")[2].splitlines())
     assert mail["Message-ID"] == channel.compose(message())["Message-ID"]
 
 

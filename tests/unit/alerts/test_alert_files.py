@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from thalweg.alerts.files import load, read, rules_of
+from thalweg.alerts.service.server import check
 from thalweg.errors import ConfigurationError
 
 WHOLE = """
@@ -98,7 +100,32 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, change: tuple[str,
     with pytest.raises(ConfigurationError) as error:
         load(written(tmp_path, WHOLE.replace(*change)), deliver=False)
     assert said in str(error.value)
-    assert "alerts.yaml" in str(error.value) or "names the" in str(error.value)
+    assert "alerts.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("keys: [{name: ada, role: amdin, secret: a-long-enough-secret}]", "keys: 1: role 'amdin'"),
+        ("keys: [{name: ada, role: admin, secret: short}]", "keys: 1: the secret of 'ada' is too short"),
+        ("source: {broker: 'sqlite:///data.db', topik: loads}", "source: it needs `broker` and `topic`"),
+        ("source: {broker: 'sqlite:///data.db', topic: loads, kee: x}", "source: unknown setting 'kee'"),
+        ("store: mysql://localhost/alerts", "alert store 'mysql://localhost/alerts'"),
+    ],
+)
+def test_a_check_looks_at_all_that_the_service_needs(tmp_path: Path, more: str, said: str):
+    rules = "rules: [{id: cpu, name: CPU, condition: cpu > 90}]\n"
+    check(written(tmp_path, rules)).close(0)
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        check(written(tmp_path, rules + more))
+
+
+def test_rules_that_can_not_go_together_are_refused_with_the_file(tmp_path: Path):
+    rule = "{id: cpu, name: CPU, condition: cpu > 90, auto_resolve: %s}"
+    with pytest.raises(ConfigurationError, match=r"alerts.yaml: two rules have the id 'cpu'"):
+        load(written(tmp_path, f"rules: [{rule % 'true'}, {rule % 'true'}]"), deliver=False)
+    with pytest.raises(ConfigurationError, match=r"alerts.yaml: rules: cpu: auto_resolve of rule 'cpu' is 'yess'"):
+        load(written(tmp_path, f"rules: [{rule % 'yess'}]"), deliver=False)
 
 
 def test_rules_are_replaced_as_a_whole_or_not_at_all(tmp_path: Path):

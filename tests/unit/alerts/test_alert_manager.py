@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from tests.unit.alerts.alerting import made
 
 from thalweg.alerts import AlertManager, AlertRule, CountBasedSuppression, Message, TimeBasedSuppression
 from thalweg.alerts.channels.http import retry_after
@@ -130,3 +133,32 @@ def test_one_manager_serves_several_streams():
         assert driver.output()["rule"].to_list() == [rule]
     assert alerts.deliver_due() == 2
     assert len(kept.keys) == 2
+
+
+def test_rules_about_other_events_do_not_keep_an_event_from_its_own():
+    alerts, _ = made(kept=Kept())
+    alerts.add_rule(AlertRule(id="cpu", name="CPU", condition="cpu > 90", notification_channels=["kept"]))
+    alerts.add_rule(AlertRule(id="disk", name="Disk", condition=pl.col("used") > 90, notification_channels=["kept"]))
+    alerts.add_rule(
+        AlertRule(id="all", name="All", condition=lambda e: e.cpu + e.used > 180, notification_channels=["kept"])
+    )
+
+    def of(event: dict[str, Any]) -> list[str]:
+        return [alert.rule for alert in asyncio.run(alerts.process_event(event))]
+
+    assert of({"cpu": 95}) == ["cpu"]
+    assert of({"used": 95, "disk": "sda"}) == ["disk"]
+    assert of({"cpu": 95, "used": 95}) == ["cpu", "disk", "all"]
+    assert of({"other": 1}) == []
+    assert alerts.rules_about({"used": 1}) == ["disk"]
+
+
+@pytest.mark.parametrize("condition", ["cpu > 90", pl.col("cpu") > 90, lambda e: e.cpu > 90])
+def test_an_event_that_one_rule_can_not_take_alerts_by_the_others(condition: Any):
+    alerts, _ = made(kept=Kept())
+    alerts.add_rule(AlertRule(id="cpu", name="CPU", condition=condition, notification_channels=["kept"]))
+    alerts.add_rule(AlertRule(id="down", name="Down", condition="down == true", notification_channels=["kept"]))
+    with pytest.raises(Exception, match=r"compare|between"):
+        asyncio.run(alerts.process_event({"cpu": "hot", "down": True}))
+    assert [alert.rule for alert in alerts.list()] == ["down"]
+    assert [a.rule for a in asyncio.run(alerts.process_event({"cpu": 95, "down": False}))] == ["cpu"]

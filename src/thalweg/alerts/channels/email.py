@@ -119,7 +119,7 @@ class EmailChannel:
         if alert.severity in (Severity.CRITICAL, Severity.HIGH):
             mail["X-Priority"] = "1"
         facts = [("Rule", alert.rule), ("Severity", str(alert.severity)), ("Status", str(alert.status))]
-        facts += [(name, str(value)) for name, value in {**alert.labels, **alert.event}.items()]
+        facts += [(name, " ".join(str(value).splitlines())) for name, value in {**alert.labels, **alert.event}.items()]
         mail.set_content("\n".join([message.title, "", *message.lines, "", *(f"{n}: {v}" for n, v in facts)]))
         rows = "".join(
             f"<tr><td><b>{html.escape(one_line(n, 200))}</b></td><td>{html.escape(v[:2000])}</td></tr>"

@@ -200,7 +200,8 @@ def shifts(manager: AlertManager, request: Request, who: str) -> Any:
 
 
 def event(manager: AlertManager, request: Request, who: str) -> Any:
-    """Evaluates the rules on one event: `event`, and perhaps `timestamp` (ms UTC) and `origin`."""
+    """Evaluates the rules on one event: `event`, and perhaps `timestamp` (ms UTC) and `origin`. `rules`: how many have
+    all the fields that they read; the others are not about it."""
     import asyncio
 
     body = body_of(request)
@@ -211,11 +212,11 @@ def event(manager: AlertManager, request: Request, who: str) -> Any:
         raise BadRequest("'timestamp' is to be a time in ms UTC")
     try:
         found = asyncio.run(manager.process_event(given, timestamp=timestamp, origin=text_of(body, "origin")))
-    except (ConfigurationError, ConnectorError):
+    except ConnectorError:
         raise
     except Exception as error:  # a condition that raised, fields that do not go together
         raise BadRequest(f"the rules can't be evaluated on this event: {error}", 422) from error
-    return {"alerts": [one.payload() for one in found]}
+    return {"alerts": [one.payload() for one in found], "rules": len(manager.rules_about(given))}
 
 
 def alertmanager(manager: AlertManager, request: Request, who: str) -> Any:

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from thalweg.alerts.channels.slack import verify
 from thalweg.alerts.manager import AlertManager
+from thalweg.alerts.severity import Status
 from thalweg.errors import ConfigurationError
 
 
@@ -43,5 +44,10 @@ def _act(manager: AlertManager, action: str, id: str, who: str) -> str:
     try:
         act[action](id, who)
     except ConfigurationError as error:
-        return str(error)
+        alert = manager.get(id)
+        done = {"acknowledge": Status.ACKNOWLEDGED, "resolve": Status.RESOLVED}[action]
+        if alert is None or alert.status is not done:
+            return str(error)
+        by = alert.acknowledged_by if done is Status.ACKNOWLEDGED else alert.resolved_by
+        return f"{by} has {done} it already"
     return f"{action}d" if action.endswith("e") else action

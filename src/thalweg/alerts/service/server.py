@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from thalweg.alerts import files
 from thalweg.alerts.manager import AlertManager
 from thalweg.alerts.service.access import ApiKey
+from thalweg.alerts.store import check_url
 from thalweg.errors import ConfigurationError, MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -34,11 +35,11 @@ def serve(path: Path | str, *, host: str = "127.0.0.1", port: int = 8093) -> Non
     except ImportError as error:
         raise MissingExtraError("the alert service needs: pip install 'thalweg[alerts]'") from error
     config = files.read(path)
-    keys = [ApiKey.of(given, f"{path}: keys: {n + 1}") for n, given in enumerate(config.get("keys") or ())]
+    keys = _keys(config, str(path))
     manager = files.load(path)
     try:
         app = build(manager, keys, slack_signing_secret=config.get("slack_signing_secret"))
-        watch = _Reload(manager, Path(path))
+        watch = _Reload(manager, Path(path), config)
         source = _source(manager, config.get("source"), str(path))
         server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False))
         watch.start()
@@ -58,6 +59,29 @@ def serve(path: Path | str, *, host: str = "127.0.0.1", port: int = 8093) -> Non
         manager.close()
 
 
+def check(path: Path | str) -> AlertManager:
+    """Checks a whole configuration without running it; the manager has a store in memory.
+
+    Raises:
+        ConfigurationError: what is wrong, and where.
+    """
+    config = files.read(path)
+    manager = AlertManager("sqlite://", deliver=False)
+    try:
+        check_url(str(config.get("store", files.DEFAULT_STORE)))
+        files.apply(manager, config, str(path))
+        _keys(config, str(path))
+        _source_settings(config.get("source"), str(path))
+    except BaseException:
+        manager.close(0)
+        raise
+    return manager
+
+
+def _keys(config: Mapping[str, Any], where: str) -> list[ApiKey]:
+    return [ApiKey.of(given, f"{where}: keys: {n + 1}") for n, given in enumerate(config.get("keys") or ())]
+
+
 def _leave(number: int, frame: object) -> NoReturn:
     raise SystemExit(0)
 
@@ -65,8 +89,8 @@ def _leave(number: int, frame: object) -> NoReturn:
 class _Reload:
     """Looks at the file's time every second; rules that are wrong are refused, and the old ones stay."""
 
-    def __init__(self, manager: AlertManager, path: Path) -> None:
-        self._manager, self._path = manager, path
+    def __init__(self, manager: AlertManager, path: Path, config: Mapping[str, Any]) -> None:
+        self._manager, self._path, self._config = manager, path, config
         self._seen = path.stat().st_mtime_ns
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="thalweg-alerts-reload", daemon=True)
@@ -85,11 +109,19 @@ class _Reload:
                 if time == self._seen:
                     continue
                 self._seen = time
-                rules = files.rules_of(files.read(self._path), str(self._path))
+                config = files.read(self._path)
+                rules = files.rules_of(config, str(self._path))
                 self._manager.replace_rules(rules)
                 logger.info("alerts: %d rules are in force now", len(rules))
+                self._say_what_waits(config)
             except (ConfigurationError, OSError) as error:
                 logger.error("alerts: the rules stay as they are: %s", error)
+
+    def _say_what_waits(self, config: Mapping[str, Any]) -> None:
+        """Only rules are taken up while the service runs."""
+        names = [name for name in files.SECTIONS if name != "rules" and config.get(name) != self._config.get(name)]
+        if names:
+            logger.warning("alerts: what has changed in %s counts after a restart", ", ".join(names))
 
 
 class _Source:
@@ -120,13 +152,20 @@ class _Source:
             raise self.error
 
 
-def _source(manager: AlertManager, given: Any, where: str) -> _Source | None:
+def _source_settings(given: Any, where: str) -> Mapping[str, Any] | None:
     if given is None:
         return None
     if not isinstance(given, Mapping) or not given.get("broker") or not given.get("topic"):
         raise ConfigurationError(f"{where}: source: it needs `broker` and `topic`")
     if unknown := set(given) - {"broker", "topic", "timestamp", "key", "name", "watermark"}:
         raise ConfigurationError(f"{where}: source: unknown setting {sorted(unknown)[0]!r}")
+    return given
+
+
+def _source(manager: AlertManager, config: Any, where: str) -> _Source | None:
+    given = _source_settings(config, where)
+    if given is None:
+        return None
     from thalweg.streams import App
 
     app = App(given.get("name", "thalweg-alerts"), broker=given["broker"])
