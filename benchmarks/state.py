@@ -1,10 +1,11 @@
-"""What state costs: per event in both shapes from a thousand to a million keys, in checkpoints, and at a restart.
+"""What state costs: per event in both shapes from a thousand to a million keys, in commits, memory, and at a restart.
 
-python benchmarks/state.py [--quick] [--keys 1000000] [--only events,checkpoint,recovery,memory,backends]
-                           [--shapes window] [--redis redis://host:6379/0]
+python benchmarks/state.py [--quick] [--keys 1000000] [--only events,checkpoint,recovery,memory,backends,latency]
+                           [--shapes window]
 
-One operator driven by hand, without a broker. Writes `benchmarks/results/state.json` and `.md`; `--quick` is a tenth of
-the keys and writes nothing. Rough on a shared machine: read the ratios.
+One operator driven by hand, without a broker; then the state backends (a Redis server is started), and the latency of
+the sensor job on each of them (a Kafka broker is started). Writes `benchmarks/results/state.json` and `.md`; `--quick`
+is a tenth of the keys, without the latency, and writes nothing. Rough on a shared machine: read the ratios.
 """
 
 from __future__ import annotations
@@ -15,113 +16,35 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests.servers.redis import RedisServer  # noqa: E402
+
 from benchmarks.spine.harness import machine  # noqa: E402
-from thalweg.analytics import average, count  # noqa: E402
-from thalweg.streams import App, ListState, ProcessFunction, StateBackend, ValueState  # noqa: E402
-from thalweg.streams.batch import MIN_TIME, Batch, Watermark  # noqa: E402
+from benchmarks.state_report import markdown  # noqa: E402
+from benchmarks.state_shapes import HOUR, OPEN_WINDOWS, SHAPES, fill, filled, send, take  # noqa: E402
+from thalweg.streams import StateBackend  # noqa: E402
 from thalweg.streams.engine.state_codec import decode, encode, merge  # noqa: E402
-from thalweg.streams.operator import Operator, OperatorContext  # noqa: E402
-from thalweg.streams.plan.window import WindowAggregateNode  # noqa: E402
+from thalweg.streams.operator import Operator  # noqa: E402
 from thalweg.streams.state.pool import StatePool, using  # noqa: E402
-from thalweg.streams.windows import GlobalWindow, SessionWindow, TumblingWindow, Window  # noqa: E402
 
-ROWS = 65_536
 RESULTS = ROOT / "benchmarks" / "results"
-
-
-class Running(ProcessFunction):
-    """A running mean: two values per key."""
-
-    total = ValueState(float, default=0.0)
-    n = ValueState(int, default=0)
-
-    def on_event(self, event: Any, ctx: Any) -> Any:
-        self.total.set(self.total.get() + event.value)
-        self.n.set(self.n.get() + 1)
-
-
-class Recent(ProcessFunction):
-    """The last five values of each key."""
-
-    recent = ListState(float)
-
-    def on_event(self, event: Any, ctx: Any) -> Any:
-        self.recent.set([*self.recent.get()[-4:], event.value])
-
-
-def running_batches(frame: pl.DataFrame, ctx: Any) -> None:
-    """The same as `Running`, on columns."""
-    sums = frame.group_by("key").agg(pl.col("value").sum(), pl.len().cast(pl.Int64).alias("m"))
-    joined = ctx.values().join(sums, on="key", maintain_order="left")
-    ctx.set_values(joined.select("key", total=pl.col("total") + pl.col("value"), n=pl.col("n") + pl.col("m")))
-
-
-def window(kind: Window) -> Callable[[], Operator]:
-    aggregates = {"avg": average("value"), "n": count()}
-    node = WindowAggregateNode(window=kind, keys=("key",), aggregates=aggregates)
-    return lambda: node.build(OperatorContext("bench", [None]))
-
-
-def process(function: Any, *, frames: bool = False) -> Callable[[], Operator]:
-    keyed = App("bench").stream("in").key_by("key")
-    states = {"total": ValueState(float, default=0.0), "n": ValueState(int, default=0)}
-    stream = keyed.process_batches(function, state=states) if frames else keyed.process(function)
-    return lambda: stream.node.build(OperatorContext("bench", [None], options={"topics": ("in",)}))
-
-
-SHAPES: dict[str, tuple[Callable[[], Operator], int]] = {
-    "frame log: tumbling window": (window(TumblingWindow("1h")), ROWS),
-    "keyed index: session window": (window(SessionWindow("1h")), ROWS),
-    "keyed index: aggregate over all time": (window(GlobalWindow()), ROWS),
-    "keyed columns: process_batches": (process(running_batches, frames=True), ROWS),
-    "keyed columns: process, two values": (process(Running), ROWS // 8),
-    "keyed columns: process, a list of five": (process(Recent), ROWS // 8),
-}
-"""Name → operator, and how many rows a batch has: per-row functions get fewer."""
-
-
-def batch(keys: np.ndarray[Any, Any], stamp: int) -> Batch:
-    return Batch(
-        pl.DataFrame(
-            {
-                "key": pl.Series(keys).cast(pl.String),
-                "value": (keys % 97).astype(np.float64),
-                "__ts": np.full(len(keys), stamp, dtype=np.int64),
-                "__wm": np.full(len(keys), MIN_TIME, dtype=np.int64),
-            }
-        )
-    )
-
-
-def send(operator: Operator, keys: np.ndarray[Any, Any], stamp: int) -> float:
-    """CPU seconds of all threads that a batch takes, the snapshot for its commit included."""
-    events = batch(keys, stamp)
-    began = time.process_time()
-    for _ in operator.on_batch(events):
-        pass
-    for _ in operator.on_watermark(Watermark(0, stamp)):
-        pass
-    operator.snapshot()
-    return time.process_time() - began
-
-
-def filled(make: Callable[[], Operator], keys: int) -> Operator:
-    """An operator that holds every key."""
-    operator = make()
-    operator.warm_up()
-    for start in range(0, keys, ROWS):
-        send(operator, np.arange(start, min(keys, start + ROWS)), 1_000)
-    return operator
+PARTS = ("events", "checkpoint", "recovery", "memory", "backends", "latency")
+RATE, SECONDS = 50_000, 20
+"""Of the latency runs."""
 
 
 def cost_per_event(operator: Operator, rows: int, keys: int, touched: int, repeat: int) -> float:
@@ -134,156 +57,179 @@ def cost_per_event(operator: Operator, rows: int, keys: int, touched: int, repea
     return statistics.median(times[2:]) / rows * 1e9
 
 
-def events(keys: int, repeat: int) -> dict[str, Any]:
-    """CPU per event as the number of keys held grows; each batch touches 1,000 of them, or a random one per event."""
-    sizes = [size for size in (1_000, 10_000, 100_000, 1_000_000) if size <= keys]
-    found: dict[str, Any] = {}
-    for name, (make, rows) in SHAPES.items():
-        fixed: dict[int, float] = {}
-        uniform: dict[int, float] = {}
-        for size in sizes:
-            operator = filled(make, size)
-            fixed[size] = round(cost_per_event(operator, rows, size, 1_000, repeat), 1)
-            uniform[size] = round(cost_per_event(operator, rows, size, rows, repeat), 1)
-        found[name] = {
-            "ns_per_event_1000_keys_touched": fixed,
-            "ratio": round(max(fixed.values()) / fixed[1_000], 2),
-            "ns_per_event_uniform": uniform,
-            "rows_per_batch": rows,
-        }
-        print(f"{name}: {fixed} ratio {found[name]['ratio']}; uniform {uniform}", flush=True)
-    return found
+def events(operators: dict[int, Operator], rows: int, repeat: int) -> dict[str, Any]:
+    """CPU per event by the number of keys held. The sizes take turns: a slow moment of the machine hits all of them."""
+    costs: dict[str, dict[int, list[float]]] = {
+        which: {size: [] for size in operators} for which in ("touched", "uniform")
+    }
+    for _ in range(3):
+        for size, operator in operators.items():
+            for which, touched in (("touched", 1_000), ("uniform", rows)):
+                costs[which][size].append(cost_per_event(operator, rows, size, touched, repeat))
+    best = {which: {size: round(min(times), 1) for size, times in of.items()} for which, of in costs.items()}
+    return {**best, "rows_per_batch": rows}
 
 
 def size_of(operator: Operator, *, full: bool) -> int:
     return sum(len(record.payload) for record in encode("bench", operator.snapshot(full=full), 1))
 
 
-def checkpoint(keys: int) -> dict[str, Any]:
+def checkpoint(make: Callable[[], Operator], operator: Operator, keys: int) -> dict[str, Any]:
     """Bytes that a commit writes when one key in a hundred has changed, against a full snapshot of those alone."""
     dice = np.random.default_rng(5)
-    found = {}
-    for name, (make, _) in SHAPES.items():
-        operator = filled(make, keys)
-        whole = size_of(operator, full=True)
-        dirty = dice.choice(keys, keys // 100, replace=False)
-        for _ in operator.on_batch(batch(dirty, 1_500)):
-            pass
-        delta = size_of(operator, full=False)
-        alone = filled(make, 0)
-        for _ in range(2):  # they have been updated once, like all others
-            for _ in alone.on_batch(batch(dirty, 1_500)):
-                pass
-        changed = size_of(alone, full=True)
-        found[name] = {
-            "full_bytes": whole,
-            "delta_bytes": delta,
-            "changed_state_bytes": changed,
-            "delta_to_changed": round(delta / changed, 2),
-            "delta_to_full": round(delta / whole, 4),
-        }
-        print(f"{name}: {found[name]}", flush=True)
-    return found
+    whole = size_of(operator, full=True)
+    dirty = dice.choice(keys, keys // 100, replace=False)
+    take(operator, dirty, 1_500)
+    delta = size_of(operator, full=False)
+    alone = filled(make, 0)
+    for _ in range(2):  # they have been updated before, like all others
+        take(alone, dirty, 1_500)
+    return {"full_bytes": whole, "delta_bytes": delta, "changed_state_bytes": size_of(alone, full=True)}
 
 
-def recovery(keys: int) -> dict[str, Any]:
+def recovery(make: Callable[[], Operator], operator: Operator, rows: int) -> dict[str, Any]:
     """Seconds from a full snapshot in wire form to the first batch done."""
-    found = {}
-    for name, (make, rows) in SHAPES.items():
-        records = encode("bench", filled(make, keys).snapshot(full=True), 1)
-        began = time.perf_counter()
-        operator = make()
-        operator.restore(merge(records).of_operators()["bench"])
-        restored = time.perf_counter() - began
-        send(operator, np.arange(rows), 2_000)
-        found[name] = {
-            "restore_seconds": round(restored, 2),
-            "to_first_batch_seconds": round(time.perf_counter() - began, 2),
-            "snapshot_bytes": sum(len(record.payload) for record in records),
-        }
-        assert decode(records[0]).delta.puts
-        print(f"{name}: {found[name]}", flush=True)
-    return found
+    records = encode("bench", operator.snapshot(full=True), 1)
+    assert decode(records[0]).delta.puts
+    began = time.perf_counter()
+    restored = make()
+    restored.restore(merge(records).of_operators()["bench"])
+    seconds = time.perf_counter() - began
+    send(restored, np.arange(rows), 2_000)
+    return {
+        "restore_seconds": round(seconds, 2),
+        "to_first_batch_seconds": round(time.perf_counter() - began, 2),
+        "snapshot_bytes": sum(len(record.payload) for record in records),
+    }
 
 
-def memory(keys: int) -> dict[str, Any]:
-    """What each key costs in memory, and three open windows of all keys."""
-    found: dict[str, Any] = {}
-    for name, (make, _) in SHAPES.items():
-        held = filled(make, keys).memory()
-        found[name] = {"rows": held.rows, "bytes": held.bytes, "bytes_per_key": round(held.bytes / keys, 1)}
-        print(f"{name}: {found[name]}", flush=True)
-    operator = window(TumblingWindow("1h"))()
+def three_open_windows(name: str, keys: int) -> dict[str, int]:
+    """What three open windows of every key take: run in a process of its own, whose growth is what counts."""
+    operator = OPEN_WINDOWS[name]()
+    operator.warm_up()
+    fill(operator, 1_000, -10 * HOUR)
+    before = psutil.Process().memory_info().rss
     for number in range(3):
-        for start in range(0, keys, ROWS):
-            send(operator, np.arange(start, min(keys, start + ROWS)), 1_000 + number * 3_600_000)
+        fill(operator, keys, 1_000 + number * HOUR)
     held = operator.memory()
-    found["three open windows"] = {"rows": held.rows, "bytes": held.bytes}
-    print(f"three open windows: {found['three open windows']}", flush=True)
-    return found
+    return {"rows": held.rows, "bytes": held.bytes, "resident_growth": psutil.Process().memory_info().rss - before}
 
 
-def backends(keys: int, repeat: int, redis_url: str | None) -> dict[str, Any]:
+def of_shape(name: str, keys: int, repeat: int, wanted: list[str]) -> dict[str, Any]:
+    """All parts of one step, so that it is filled once."""
+    make, rows = SHAPES[name]
+    sizes = [size for size in (1_000, 10_000, 100_000, 1_000_000) if size <= keys and "events" in wanted] or [keys]
+    operators = {size: filled(make, size) for size in sizes}
+    largest = operators[sizes[-1]]
+    held = largest.memory()
+    found: dict[str, Any] = {
+        "memory": {"rows": held.rows, "bytes": held.bytes, "bytes_per_key": round(held.bytes / sizes[-1], 1)}
+    }
+    if "checkpoint" in wanted:
+        found["checkpoint"] = checkpoint(make, largest, sizes[-1])
+    if "recovery" in wanted:
+        found["recovery"] = recovery(make, largest, rows)
+    if "events" in wanted:
+        found["events"] = events(operators, rows, repeat)
+    return {part: figures for part, figures in found.items() if part in wanted}
+
+
+def backends(keys: int, repeat: int, redis: str) -> dict[str, Any]:
     """Cost per event of `process_batches` (1,000 keys per batch) with a sixteenth of the state in memory."""
     make, rows = SHAPES["keyed columns: process_batches"]
-    whole = filled(make, keys).memory().bytes
+    limit = filled(make, keys).memory().bytes // 16
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         chosen = {
             "memory": StateBackend.memory(),
-            "files": StateBackend.memory(limit=whole // 16, spill_to=f"{folder}/files"),
-            "rocksdb": StateBackend.rocksdb(f"{folder}/rocksdb", memory_limit=whole // 16),
+            "files": StateBackend.memory(limit=limit, spill_to=f"{folder}/files"),
+            "rocksdb": StateBackend.rocksdb(f"{folder}/rocksdb", memory_limit=limit),
+            "redis": StateBackend.redis(redis, memory_limit=limit),
         }
-        if redis_url is not None:
-            chosen["redis"] = StateBackend.redis(redis_url, memory_limit=whole // 16)
         for name, backend in chosen.items():
             pool: StatePool = backend.open("bench")
             with using(pool):
                 cost = cost_per_event(filled(make, keys), rows, keys, 1_000, repeat)
-            found[name] = {"ns_per_event": round(cost, 1), "spilled_bytes": pool.spilled_bytes}
+            found[name] = {
+                "ns_per_event": round(cost, 1),
+                "spilled_bytes": pool.spilled_bytes,
+                "loaded_bytes": pool.loaded_bytes,
+            }
             pool.close()
             print(f"{name}: {found[name]}", flush=True)
     return found
 
 
-def table(results: dict[str, Any]) -> str:
-    lines = ["# State", "", f"{results['keys']:,} keys. {results['machine']}", ""]
-    for part in ("events", "checkpoint", "recovery", "memory", "backends"):
-        if part in results:
-            lines += [f"## {part}", "", "| | " + " | ".join(next(iter(results[part].values()))) + " |"]
-            lines.append("|---" * (1 + len(next(iter(results[part].values())))) + "|")
-            lines += [f"| {name} | " + " | ".join(map(str, row.values())) + " |" for name, row in results[part].items()]
-            lines.append("")
-    return "\n".join(lines)
+def latency(redis: str) -> list[dict[str, Any]]:
+    """Open-loop latency of the sensor job over Kafka, on each backend."""
+    from benchmarks.spine.latency import measure, warm_broker
+    from thalweg.kafka.local_cluster import LocalKafka
+
+    found = []
+    with LocalKafka() as kafka:
+        warm_broker(kafka.bootstrap)
+        for name, named in {"memory": "", "files": "files", "rocksdb": "rocksdb", "redis": redis}.items():
+            for guarantee in ("at-least-once", "exactly-once"):
+                run = measure("thalweg", kafka.bootstrap, RATE, SECONDS, guarantee, {"BENCH_BACKEND": named})
+                found.append({"backend": name, **asdict(run)})
+                print(f"{found[-1]}", flush=True)
+    return found
+
+
+@contextmanager
+def redis_server(wanted: list[str]) -> Iterator[str]:
+    """Its URL; nothing is started where no part needs it."""
+    if not {"backends", "latency"} & set(wanted):
+        yield ""
+        return
+    with RedisServer() as server:
+        yield server.url
+
+
+def run(keys: int, repeat: int, shapes: list[str], wanted: list[str]) -> dict[str, Any]:
+    results: dict[str, Any] = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "keys": keys,
+    }
+    by_step = [part for part in wanted if part in ("events", "checkpoint", "recovery", "memory")]
+    for name in shapes if by_step else []:
+        for part, figures in of_shape(name, keys, repeat, by_step).items():
+            results.setdefault(part, {})[name] = figures
+            print(f"{name}, {part}: {figures}", flush=True)
+    if "memory" in wanted:
+        results["memory"] = {"held": results["memory"], "three_open_windows": {}}
+        for name in OPEN_WINDOWS:
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                found = process.submit(three_open_windows, name, keys).result()
+            results["memory"]["three_open_windows"][name] = found
+            print(f"three open windows, {name}: {found}", flush=True)
+    with redis_server(wanted) as redis:
+        if "backends" in wanted:
+            results["backends"] = backends(keys, repeat, redis)
+        if "latency" in wanted:
+            results["latency"] = latency(redis)
+    return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--keys", type=int, default=1_000_000)
-    parser.add_argument("--only", default="events,checkpoint,recovery,memory,backends")
-    parser.add_argument("--redis", help="redis://host:port/db, to measure that backend too")
-    parser.add_argument("--shapes", default="", help="only those whose name has this text")
+    parser.add_argument("--only", help=f"parts, by comma: {','.join(PARTS)}")
+    parser.add_argument("--shapes", default="", help="only the steps whose name has this text")
     arguments = parser.parse_args()
-    for name in [name for name in SHAPES if arguments.shapes not in name]:
-        del SHAPES[name]
     keys = arguments.keys // 10 if arguments.quick else arguments.keys
-    repeat = 5 if arguments.quick else 15
-    parts: dict[str, Callable[[], dict[str, Any]]] = {
-        "events": lambda: events(keys, repeat),
-        "checkpoint": lambda: checkpoint(keys),
-        "recovery": lambda: recovery(keys),
-        "memory": lambda: memory(keys),
-        "backends": lambda: backends(keys, repeat, arguments.redis),
-    }
-    results: dict[str, Any] = {"machine": machine(), "keys": keys}
-    for part in arguments.only.split(","):
-        print(f"-- {part}", flush=True)
-        results[part] = parts[part]()
-    if not arguments.quick and not arguments.shapes and set(parts) <= results.keys():
+    wanted = arguments.only.split(",") if arguments.only else list(PARTS[:-1] if arguments.quick else PARTS)
+    if unknown := set(wanted) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    shapes = [name for name in SHAPES if arguments.shapes in name]
+    results = run(keys, 3 if arguments.quick else 7, shapes, wanted)
+    print(markdown(results))
+    if len(wanted) == len(PARTS) and len(shapes) == len(SHAPES) and not arguments.quick:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "state.json").write_text(json.dumps(results, indent=2) + "\n")
-        (RESULTS / "state.md").write_text(table(results))
+        (RESULTS / "state.md").write_text(markdown(results))
 
 
 if __name__ == "__main__":

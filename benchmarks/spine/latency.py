@@ -130,7 +130,9 @@ def start_generator(bootstrap: str, topic: str, rate: int, seconds: int, start: 
     return subprocess.Popen([*command, *numbers], stdout=subprocess.PIPE, cwd=Path(HERE).parent.parent)
 
 
-def measure(peer: str, bootstrap: str, rate: int, seconds: int, guarantee: str) -> Latency:
+def measure(
+    peer: str, bootstrap: str, rate: int, seconds: int, guarantee: str, environment: dict[str, str] | None = None
+) -> Latency:
     """Runs generator and job side by side for `seconds` and times every result after the warm-up."""
     source, sink = (f"latency-{peer}-{rate}-{guarantee}-{time.time_ns()}-{end}" for end in ("in", "out"))
     create_topic(bootstrap, source)
@@ -142,6 +144,7 @@ def measure(peer: str, bootstrap: str, rate: int, seconds: int, guarantee: str) 
             "BENCH_OUTPUT": sink,
             "BENCH_STATE": state,
             "BENCH_GUARANTEE": guarantee,
+            **(environment or {}),
         }
         job = subprocess.Popen(
             [peer_python(peer), HERE / "peers" / f"{peer}_job.py"],

@@ -17,6 +17,7 @@ from thalweg.streams.state.key_groups import key_groups
 from thalweg.streams.state.row_store import SLOT, RowStore
 from thalweg.streams.state.runs import Runs, compact_strings
 from thalweg.streams.state.session_index import SessionIndex
+from thalweg.streams.state.slot_table import identities
 
 
 def add_up(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -127,6 +128,9 @@ def test_a_row_store_is_a_dict_of_rows(given_steps):
             rows = [] if found is None else found.select(SLOT, "v").rows()
             assert {s: sorted(v for t, v in rows if t == s) for s, _ in rows} == expected
             assert len(store) == sum(map(len, expected.values()))
+            single = np.array([slot for slot in reversed(range(16)) if len(expected.get(slot, ())) == 1], dtype=np.int64)
+            if len(single):
+                assert store.in_order(single).select(SLOT, "v").rows() == [(s, *expected[s]) for s in single.tolist()]
 
 
 def test_a_row_store_does_not_grow_with_rewrites():
@@ -153,7 +157,7 @@ def test_the_session_index_survives_growth_and_reuse():
         open_sessions = {key: bounds for key, bounds in open_sessions.items() if bounds[1] + 10 > now}
         keys = dice.integers(0, 3000, 1500)
         times = np.full(len(keys), now)
-        given = index.assign(pl.DataFrame({"k": keys}), times, times - 100)
+        given = index.assign(identities(pl.DataFrame({"k": keys}), len(keys)), times, times - 100)
         assert (given.slots >= 0).all()
         for key in keys.tolist():
             open_sessions[key] = (open_sessions[key][0] if key in open_sessions else now, now)
@@ -164,7 +168,7 @@ def test_the_session_index_survives_growth_and_reuse():
 def test_sessions_grow_without_being_looked_at_each_time():
     index = SessionIndex(1000)
     for time in range(0, 20_000, 500):
-        given = index.assign(pl.DataFrame({"k": ["a"]}), np.array([time]), np.array([time - 10]))
+        given = index.assign(identities(pl.DataFrame({"k": ["a"]}), 1), np.array([time]), np.array([time - 10]))
         assert given.slots.tolist() == [0]
         assert not len(index.due(time - 10))
     assert index.due(20_499).tolist() == []

@@ -1,4 +1,4 @@
-"""The hash table of keys, in Numba: linear probing, never full. Imported on first use."""
+"""Codes of keys, in Numba, on the hash table that state has too (`SlotTable`). Imported on first use."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from thalweg.streams.state._sessions import find
+from thalweg.streams.state._slot_table import FIRST, HEAD, NONE, SECOND, find
 
 Int64s = npt.NDArray[np.int64]
-UInt64s = npt.NDArray[np.uint64]
 Booleans = npt.NDArray[np.bool_]
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def look_up(
-    first: UInt64s,
-    second: UInt64s,
-    code: Int64s,
-    a: UInt64s,
-    b: UInt64s,
+    table: Int64s,
+    a: Int64s,
+    b: Int64s,
     adds: Booleans,
     following: int,
     codes: Int64s,
@@ -33,23 +30,12 @@ def look_up(
         raise ValueError("arrays of unequal length")
     new = 0
     for row in range(len(a)):
-        place = find(first, second, code, a[row], b[row])
-        if code[place] < 0 and adds[row]:
-            if 2 * (following + new) >= len(code):
+        place = find(table, a[row], b[row])
+        if table[place, HEAD] == NONE and adds[row]:
+            if 2 * (following + new) >= len(table):
                 raise ValueError("no room for a key")
-            first[place], second[place], code[place] = a[row], b[row], following + new
+            table[place, FIRST], table[place, SECOND], table[place, HEAD] = a[row], b[row], following + new
             created[new] = row
             new += 1
-        codes[row] = code[place]
+        codes[row] = table[place, HEAD]
     return new
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def move(
-    first: UInt64s, second: UInt64s, code: Int64s, new_first: UInt64s, new_second: UInt64s, new_code: Int64s
-) -> None:
-    """Moves all keys to a larger table."""
-    for place in range(len(code)):
-        if code[place] >= 0:
-            to = find(new_first, new_second, new_code, first[place], second[place])
-            new_first[to], new_second[to], new_code[to] = first[place], second[place], code[place]

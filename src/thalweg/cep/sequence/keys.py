@@ -11,7 +11,7 @@ import polars as pl
 
 from thalweg.records import Int64s
 from thalweg.streams.state.runs import compact_strings
-from thalweg.streams.state.session_index import identities
+from thalweg.streams.state.slot_table import SlotTable, identities
 
 Booleans = npt.NDArray[np.bool_]
 
@@ -30,14 +30,10 @@ class KeyCodes:
         self._new: list[pl.DataFrame] = []
         """Rows that come after those of `_values`."""
         self._count = 0
-        self._table(1024)
+        self._table = SlotTable()
 
     def __len__(self) -> int:
         return self._count if self.columns else 1
-
-    def _table(self, size: int) -> None:
-        self._first, self._second = np.zeros(size, dtype=np.uint64), np.zeros(size, dtype=np.uint64)
-        self._code: Int64s = np.full(size, -1, dtype=np.int64)
 
     def of(self, rows: pl.DataFrame, adds: Booleans | None = None) -> Int64s:
         """The code of each row's key; -1 for keys that are not known.
@@ -49,12 +45,10 @@ class KeyCodes:
             return np.zeros(rows.height, np.int64)
         keys = self._fitted(rows.select(self.columns))
         adds = np.ones(rows.height, np.bool_) if adds is None else adds
-        self._make_room(int(adds.sum()))
+        self._table.make_room(self._count + int(adds.sum()))
         codes, created = np.empty(rows.height, np.int64), np.empty(rows.height, np.int64)
-        first, second = identities(keys, rows.height)
-        count = _kernels().look_up(
-            self._first, self._second, self._code, first, second, adds, self._count, codes, created
-        )
+        identity = identities(keys, rows.height)
+        count = _kernels().look_up(self._table.rows, *identity, adds, self._count, codes, created)
         if count:
             self._new.append(compact_strings(keys[created[:count]]))
             self._count += count
@@ -92,23 +86,12 @@ class KeyCodes:
         return keys.cast(wider)
 
     def _rebuild(self, values: pl.DataFrame) -> None:
-        self._values, self._new, self._count = values, [], 0
-        self._table(1024)
-        self._make_room(values.height)
-        first, second = identities(values, values.height)
+        self._values, self._new, self._table = values, [], SlotTable()
+        self._table.make_room(values.height)
         codes, created = np.empty(values.height, np.int64), np.empty(values.height, np.int64)
         adds = np.ones(values.height, np.bool_)
-        self._count = _kernels().look_up(self._first, self._second, self._code, first, second, adds, 0, codes, created)
-
-    def _make_room(self, more: int) -> None:
-        size = len(self._code)
-        if 2 * (self._count + more) <= size:
-            return
-        while 2 * (self._count + more) > size:
-            size *= 2
-        old = self._first, self._second, self._code
-        self._table(size)
-        _kernels().move(*old, self._first, self._second, self._code)
+        identity = identities(values, values.height)
+        self._count = _kernels().look_up(self._table.rows, *identity, adds, 0, codes, created)
 
 
 _WORTH_IT = 1_024

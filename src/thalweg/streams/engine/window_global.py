@@ -71,12 +71,12 @@ class GlobalWindowOperator(SlotWindowOperator):
         yield changes
 
     def _changes(self, slots: Slots) -> Batch:
-        facts = {
-            SLOT: slots,
-            CHANGE: np.where(self._sent[slots], "update", "insert").astype(object),
-            TIMESTAMP: self.index.last[slots],
-        }
-        rows = self.finished(slots).join(pl.DataFrame(facts, schema_overrides={CHANGE: pl.String}), on=SLOT)
+        rows = self.finished(slots)
+        slots = rows[SLOT].to_numpy()
+        known = pl.Series(CHANGE, self._sent[slots])
+        rows = rows.hstack([known, pl.Series(TIMESTAMP, self.index.last[slots])]).with_columns(
+            pl.when(CHANGE).then(pl.lit("update")).otherwise(pl.lit("insert")).alias(CHANGE)
+        )
         columns = [*self.keys, *self.plan.aggregates, CHANGE, TIMESTAMP, pl.col(TIMESTAMP).alias(WATERMARK)]
         frame = (rows.sort(self.keys) if self.keys else rows).select(columns)
         self.account.emitted += frame.height
@@ -89,8 +89,8 @@ class GlobalWindowOperator(SlotWindowOperator):
         return of_slots(self, keys, bounds=False)
 
     def labelled(self, slots: Slots, *, gone: bool) -> pl.DataFrame:
-        flags = {SLOT: slots, SENT: self._sent[slots], UNSENT: self._unsent[slots]}
-        return super().labelled(slots, gone=gone).join(pl.DataFrame(flags), on=SLOT)
+        flags = {SENT: self._sent[slots], UNSENT: self._unsent[slots]}
+        return super().labelled(slots, gone=gone).hstack([pl.Series(name, of) for name, of in flags.items()])
 
     def restored(self, windows: pl.DataFrame) -> None:
         self._grow()

@@ -2,22 +2,58 @@
 
 An event that came after r panes of its window (in one go of the operator) bears round r; pane r of the window holds
 the rounds up to r (accumulating) or r alone (discarding), what was kept of the window before counting as round 0.
+Events are added up by *cell*: a window and a round. So what panes cost follows their number, not that of the events.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
 import polars as pl
 
 from thalweg.streams.aggregate import AggregatePlan, Table
 from thalweg.streams.state.row_store import SLOT, Int64s, RowStore
+from thalweg.streams.triggers._facts import CELL_ROUND, CELL_SLOT
 
 ROUND = "__round"
+CELL = "__cell"
 _PANE = "__pane"
-BLOCK = 64
-"""Panes of one window that are worked out at a time: accumulating panes are repeated for each later one."""
+_A_STEP = 80_000
+"""What a step of a few queries costs, in partial rows that are repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Events that have been put into windows."""
+
+    events: pl.DataFrame
+    """With their cell as `__cell`."""
+    cells: Int64s
+    """A row per cell: slot and round. Several cells of one window and round are added up where `gone` says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Windows that were merged away before any pane: `gone[i]` is now part of `into[i]`."""
+
+    gone: Int64s
+    into: Int64s
+
+    def __len__(self) -> int:
+        return len(self.gone)
+
+    def part(self, windows: Int64s) -> Merged:
+        """What went into these windows."""
+        mine = np.isin(self.into, windows)
+        return Merged(self.gone[mine], self.into[mine])
+
+    @classmethod
+    def nothing(cls) -> Merged:
+        """No window was."""
+        return cls(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 class Contents:
@@ -34,56 +70,116 @@ class Contents:
         self.stores = stores
         self.accumulating = accumulating
 
-    def take(
-        self, events: pl.DataFrame | None, fires: pl.DataFrame, gone: Int64s, into: Int64s
-    ) -> list[pl.DataFrame | None]:
-        """Takes events and gives the panes' results.
+    def take(self, taken: Taken | None, slots: Int64s, rounds: Int64s, merged: Merged) -> list[pl.DataFrame]:
+        """Takes events and gives the results of panes.
 
         Args:
-            events: with `__slot` and `__round`; None: there are none.
-            fires: `__slot` and `__round` of each pane.
-            gone: windows that were merged away before any pane, `into[i]` each.
+            taken: the events; None: there are none.
+            slots: the window of each pane.
+            rounds: which of the window's panes it is.
+            merged: what became of windows in between.
 
         Returns:
             Frames of results by `__slot` and `__round`; a pane without contents is missing.
         """
+        fresh = [None for _ in self.stores] if taken is None else self._by_cell(taken)
+        touched = [slots, merged.into, *([] if taken is None else [taken.cells[:, CELL_SLOT]])]
+        windows = np.unique(np.concatenate(touched))
+        several = np.unique(slots[rounds > 0])
         results = []
-        last = int(fires[ROUND].max()) if fires.height else 0  # type: ignore[arg-type]
-        for low in range(0, last + 2, BLOCK):
-            within = pl.col(ROUND).is_between(low, low + BLOCK - 1)
-            some = None if events is None else events.filter(within)
-            results.append(self._block(some, fires.filter(within), gone, into, low))
-            gone = into = np.zeros(0, dtype=np.int64)
-        return results
+        if len(several):
+            fires = pl.DataFrame({SLOT: slots, ROUND: rounds}).filter(np.isin(slots, several))
+            theirs = [_of(rows, several) for rows in fresh]
+            results.append(self._many(theirs, several, fires, merged.part(several)))
+            windows, slots = (of[~np.isin(of, several)] for of in (windows, slots))
+            fresh, merged = [_of(rows, windows) for rows in fresh], merged.part(windows)
+        if len(windows):
+            panes = [self._one_each(*of, windows, slots, merged) for of in self._tables(fresh)]
+            results.append(self._finished(panes, [SLOT]))
+        return [one for one in results if one is not None]
 
-    def _block(
-        self, events: pl.DataFrame | None, fires: pl.DataFrame, gone: Int64s, into: Int64s, low: int
+    def _tables(self, fresh: Sequence[pl.DataFrame | None]) -> list[tuple[Table, RowStore, pl.DataFrame | None]]:
+        return list(zip(self.plan.tables, self.stores, fresh, strict=True))
+
+    def _by_cell(self, taken: Taken) -> list[pl.DataFrame | None]:
+        """Partial rows with `__slot` and `__round`."""
+        if not taken.events.height:
+            return [None for _ in self.stores]
+        placed: list[pl.DataFrame | None] = []
+        for rows in self.plan.prepare(taken.events, [CELL]):
+            cells = taken.cells[rows[CELL].to_numpy()]
+            labels = [pl.Series(SLOT, cells[:, CELL_SLOT]), pl.Series(ROUND, cells[:, CELL_ROUND])]
+            placed.append(rows.drop(CELL).hstack(labels) if rows.height else None)
+        return placed
+
+    def _finished(self, panes: Sequence[pl.DataFrame | None], group: list[str]) -> pl.DataFrame | None:
+        first = panes[0]
+        if first is None or not first.height:
+            return None
+        results = self.plan.finish(panes, group)
+        return results if ROUND in group else results.with_columns(pl.lit(0, dtype=pl.Int64).alias(ROUND))
+
+    # -- at most one pane of each window: the usual case
+
+    def _one_each(
+        self,
+        table: Table,
+        store: RowStore,
+        fresh: pl.DataFrame | None,
+        windows: Int64s,
+        slots: Int64s,
+        merged: Merged,
     ) -> pl.DataFrame | None:
-        slots = [one[SLOT].unique().to_numpy() for one in (events, fires) if one is not None and one.height]
-        touched = np.unique(np.concatenate([*slots, into])).astype(np.int64)
-        if not len(touched):
+        held = _moved(store.read(np.concatenate([windows, merged.gone])), merged)
+        early, later = _split(fresh)
+        before = self._together(table, [held, early], merged)
+        if before is None:
+            self._keep(store, later)
             return None
-        group = [SLOT, ROUND]
-        fresh = [None for _ in self.stores] if events is None or not events.height else self.plan.prepare(events, group)
-        panes: list[pl.DataFrame | None] = []
-        for table, store, new in zip(self.plan.tables, self.stores, fresh, strict=True):
-            held = self._held(store, touched, gone, into, low)
-            rows = [one for one in (held, new) if one is not None and one.height]
-            pane, rest = self._cut(table, rows, fires)
-            panes.append(pane)
-            store.free(touched)
-            if rest is not None:
-                store.write(rest)
-        if not fires.height or panes[0] is None or not panes[0].height:
+        if not len(slots):
+            self._keep(store, before)
             return None
-        return self.plan.finish(panes, group)
+        firing = np.isin(before[SLOT].to_numpy(), slots)
+        pane = before if firing.all() else before.filter(firing)
+        if not self.accumulating:
+            store.free(slots)
+            self._keep(store, _stacked([before.filter(~firing), later]))
+        elif fresh is not None or len(merged):
+            self._keep(store, self._together(table, [before, later], merged))
+        return pane
 
-    def _held(self, store: RowStore, touched: Int64s, gone: Int64s, into: Int64s, low: int) -> pl.DataFrame | None:
-        held = store.read(np.concatenate([touched, gone]))
-        if held is None:
+    def _together(self, table: Table, parts: Sequence[pl.DataFrame | None], merged: Merged) -> pl.DataFrame | None:
+        """One row per slot (and item) of parts that each have one, unless windows were merged."""
+        rows = [one for one in parts if one is not None and one.height]
+        if not rows:
             return None
-        moved = held[SLOT].replace(gone, into) if len(gone) else held[SLOT]
-        return held.with_columns(pl.Series(SLOT, moved), pl.lit(low, dtype=pl.Int64).alias(ROUND))
+        return rows[0] if len(rows) == 1 and not len(merged) else self.plan.merge(table, rows, [SLOT])
+
+    def _keep(self, store: RowStore, rows: pl.DataFrame | None) -> None:
+        if rows is not None:
+            store.write(rows)
+
+    # -- several panes of a window
+
+    def _many(
+        self, fresh: Sequence[pl.DataFrame | None], windows: Int64s, fires: pl.DataFrame, merged: Merged
+    ) -> pl.DataFrame | None:
+        last = int(fires[ROUND].max())  # type: ignore[arg-type]
+        step = rounds_at_once(last, fires.height)
+        panes: list[pl.DataFrame | None] = []
+        for table, store, new in self._tables(fresh):
+            rest = _moved(store.read(np.concatenate([windows, merged.gone])), merged)
+            found = []
+            for low in range(0, last + 2, step):
+                within = pl.col(ROUND).is_between(low, low + step - 1)
+                held = None if rest is None else rest.with_columns(pl.lit(low, dtype=pl.Int64).alias(ROUND))
+                some = [one for one in (held, None if new is None else new.filter(within)) if one is not None]
+                pane, rest = self._cut(table, [one for one in some if one.height], fires.filter(within))
+                found.append(pane)
+            panes.append(_stacked(found))
+            store.free(windows)
+            self._keep(store, rest)
+        return self._finished(panes, [SLOT, ROUND])
 
     def _cut(
         self, table: Table, rows: Sequence[pl.DataFrame], fires: pl.DataFrame
@@ -92,17 +188,59 @@ class Contents:
         if not rows:
             return None, None
         if not fires.height:
-            return None, self._merged(table, rows, [SLOT])
+            return None, self.plan.merge(table, [one.drop(ROUND) for one in rows], [SLOT])
         if not self.accumulating:
-            whole = self._merged(table, rows, [SLOT, ROUND])
+            whole = self.plan.merge(table, rows, [SLOT, ROUND])
             pane = whole.join(fires, on=[SLOT, ROUND], how="semi")
             rest = whole.join(fires, on=[SLOT, ROUND], how="anti").drop(ROUND)
             return pane, rest if rest.height else None
-        whole = rows[0] if len(rows) == 1 else pl.concat(rows, how="diagonal_relaxed")
+        whole = _stacked(rows)
+        assert whole is not None
         each = fires.select(SLOT, pl.col(ROUND).alias(_PANE)).join(whole, on=SLOT)
         each = each.filter(pl.col(ROUND) <= pl.col(_PANE)).drop(ROUND).rename({_PANE: ROUND})
-        return self._merged(table, [each], [SLOT, ROUND]), self._merged(table, [whole], [SLOT])
+        rest = self.plan.merge(table, [whole.drop(ROUND)], [SLOT])
+        return self.plan.merge(table, [each], [SLOT, ROUND]), rest
 
-    def _merged(self, table: Table, rows: Sequence[pl.DataFrame], group: list[str]) -> pl.DataFrame:
-        kept = [one if ROUND in group else one.drop(ROUND) for one in rows]
-        return self.plan.merge(table, kept, group)
+
+def rounds_at_once(rounds: int, panes: int) -> int:
+    """How many panes of each window are worked out together.
+
+    What an accumulating pane holds is repeated for each later one of its step, and each step has its queries: the
+    number at which both cost the same.
+
+    >>> rounds_at_once(60, 60_000), rounds_at_once(10_000, 10_000)
+    (8, 256)
+    """
+    return max(8, min(256, isqrt(_A_STEP * rounds // panes)))
+
+
+def _of(rows: pl.DataFrame | None, windows: Int64s) -> pl.DataFrame | None:
+    """The rows of these windows."""
+    if rows is None:
+        return None
+    mine = rows.filter(np.isin(rows[SLOT].to_numpy(), windows))
+    return mine if mine.height else None
+
+
+def _split(fresh: pl.DataFrame | None) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+    """What came before the windows' panes, and what came after."""
+    if fresh is None:
+        return None, None
+    after = fresh[ROUND] > 0
+    if not after.any():
+        return fresh.drop(ROUND), None
+    return fresh.filter(~after).drop(ROUND), fresh.filter(after).drop(ROUND)
+
+
+def _moved(rows: pl.DataFrame | None, merged: Merged) -> pl.DataFrame | None:
+    """Rows of windows that were merged away under the slot of what they are part of."""
+    if rows is None or not len(merged):
+        return rows
+    return rows.with_columns(pl.Series(SLOT, rows[SLOT].replace(merged.gone, merged.into)))
+
+
+def _stacked(parts: Sequence[pl.DataFrame | None]) -> pl.DataFrame | None:
+    rows = [one for one in parts if one is not None and one.height]
+    if not rows:
+        return None
+    return rows[0] if len(rows) == 1 else pl.concat(rows, how="diagonal_relaxed")

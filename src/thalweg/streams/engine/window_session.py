@@ -89,8 +89,10 @@ class SessionWindowOperator(SlotWindowOperator):
             yield results
 
     def _results(self, slots: Slots) -> pl.DataFrame:
-        bounds = {SLOT: slots, WINDOW_START: self.index.start[slots], WINDOW_END: self.index.ends(slots)}
-        return self.finished(slots).join(pl.DataFrame(bounds), on=SLOT)
+        results = self.finished(slots)
+        slots = results[SLOT].to_numpy()
+        bounds = {WINDOW_START: self.index.start[slots], WINDOW_END: self.index.ends(slots)}
+        return results.hstack([pl.Series(name, times) for name, times in bounds.items()])
 
     def query(self, keys: pl.DataFrame | None) -> pl.DataFrame:
         """A row per key and open session with the results so far."""

@@ -24,6 +24,7 @@ from thalweg.streams.engine.window_base import EFFECTIVE, WindowOperator
 from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.state.row_store import SLOT, RowStore
 from thalweg.streams.state.session_index import Assignment, SessionIndex, warm_up
+from thalweg.streams.state.slot_table import identities
 from thalweg.streams.windows import TimeSemantics
 
 Slots = npt.NDArray[np.int64]
@@ -73,20 +74,22 @@ class SlotWindowOperator(WindowOperator):
         if not frame.height:
             return pl.Series([], dtype=pl.Boolean)
         times, watermarks = contiguous(frame[TIMESTAMP]), contiguous(frame[EFFECTIVE])
-        given = self.index.assign(self.index_keys(frame), times, watermarks)
+        given = self.index.assign(self.identify(frame), times, watermarks)
         self._reserve()
-        taken = given.slots >= 0
-        if taken.any():
-            self._absorb(frame.with_columns(pl.Series(SLOT, given.slots)), np.unique(given.slots[taken]), given)
-        return pl.Series(~taken)
+        late = given.slots < 0
+        if not late.all():
+            self._absorb(frame.with_columns(pl.Series(SLOT, given.slots)), given)
+        return pl.Series(late)
 
-    def index_keys(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """What tells windows apart in the index."""
-        return rows.select(self.keys)
+    def identify(self, rows: pl.DataFrame) -> tuple[Slots, Slots]:
+        """What tells windows apart in the index: two hashes of each row."""
+        return identities(rows.select(self.keys), rows.height)
 
-    def _absorb(self, frame: pl.DataFrame, touched: Slots, given: Assignment) -> None:
+    def _absorb(self, frame: pl.DataFrame, given: Assignment) -> None:
         events = frame.filter(pl.col(SLOT) >= 0) if given.slots.min() < 0 else frame
-        for table, store, fresh in zip(self.plan.tables, self.stores, self.plan.prepare(events, [SLOT]), strict=True):
+        prepared = self.plan.prepare(events, [SLOT])
+        touched = prepared[0][SLOT].to_numpy()
+        for table, store, fresh in zip(self.plan.tables, self.stores, prepared, strict=True):
             held = self._held(store, touched, given)
             store.write(fresh if held is None else self.plan.merge(table, [held, fresh], [SLOT]))
         if len(given.created):
@@ -106,7 +109,7 @@ class SlotWindowOperator(WindowOperator):
     def finished(self, slots: Slots) -> pl.DataFrame:
         """The aggregates of these windows with their key columns and `__slot`."""
         results = self.plan.finish([store.read(slots) for store in self.stores], [SLOT])
-        return results.join(self._names_of(slots), on=SLOT)
+        return results.hstack(self._key_columns(results[SLOT].to_numpy()))
 
     def bury(self, slots: Slots) -> None:
         """Forgets windows; those that were saved are remembered as gone until the next snapshot."""
@@ -121,16 +124,18 @@ class SlotWindowOperator(WindowOperator):
         self.index.release(slots)
 
     def labelled(self, slots: Slots, *, gone: bool) -> pl.DataFrame:
-        """What is saved of windows beside their partial results, with `__slot`."""
+        """What is saved of windows beside their partial results, with `__slot`; in the order of `slots`."""
         index = self.index
         labels = {SLOT: slots, SESSION: index.serial[slots], START: index.start[slots], LAST: index.last[slots]}
-        rows = pl.DataFrame(labels).with_columns(pl.lit(gone).alias(GONE)).join(self._names_of(slots), on=SLOT)
-        return rows.select(*self.keys, SLOT, SESSION, START, LAST, GONE)
+        rows = pl.DataFrame([*self._key_columns(slots), *(pl.Series(name, of) for name, of in labels.items())])
+        return rows.with_columns(pl.lit(gone).alias(GONE))
 
     def _names_of(self, slots: Slots) -> pl.DataFrame:
-        names = self.names.read(slots)
-        assert names is not None, "every open window has its key columns"
-        return names
+        """The key columns of open windows with `__slot`, in the order of `slots`."""
+        return self.names.in_order(slots)
+
+    def _key_columns(self, slots: Slots) -> list[pl.Series]:
+        return self._names_of(slots).select(self.keys).get_columns()
 
     def _reserve(self) -> None:
         capacity = self.index.capacity
@@ -149,13 +154,18 @@ class SlotWindowOperator(WindowOperator):
         if len(slots):
             labels = self.labelled(slots, gone=False)
             for table, store in zip(self.plan.tables, self.stores, strict=True):
-                rows = store.read(slots)
-                # A window without rows is saved too: it exists, and what was saved of it before is void.
-                held = labels if rows is None else labels.join(rows, on=SLOT, how="left")
-                puts.append((self._name(table), self._grouped(held.drop(SLOT))))
+                puts.append((self._name(table), self._grouped(self._with_rows(labels, table, store).drop(SLOT))))
             self._durable[slots] = True
         self._changed, self._gone = [], []
         return self.combine([StateDelta(puts=puts), *self.other_state(full)], full=full)
+
+    def _with_rows(self, labels: pl.DataFrame, table: Table, store: RowStore) -> pl.DataFrame:
+        """With partial results. A window without any is saved too: it exists, and what was saved before is void."""
+        slots = labels[SLOT].to_numpy()
+        if not table.items and store.has(slots).all():
+            return labels.hstack(store.in_order(slots).drop(SLOT).get_columns())
+        rows = store.read(slots)
+        return labels if rows is None else labels.join(rows, on=SLOT, how="left")
 
     def other_state(self, full: bool) -> list[StateDelta]:
         """What a subclass saves besides."""
@@ -180,7 +190,7 @@ class SlotWindowOperator(WindowOperator):
         if windows is not None:
             windows = windows.filter(~pl.col(GONE))
             slots = self.index.restore(
-                self.index_keys(windows), *(contiguous(windows[name]) for name in (START, LAST, SESSION))
+                self.identify(windows), *(contiguous(windows[name]) for name in (START, LAST, SESSION))
             )
             self._reserve()
             self._durable[slots] = True

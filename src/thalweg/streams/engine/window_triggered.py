@@ -16,28 +16,32 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from thalweg.errors import StateError
 from thalweg.streams.aggregate import AggregatePlan
 from thalweg.streams.batch import CHANGE, KEY_GROUP, TIMESTAMP, WATERMARK, Batch, Watermark
 from thalweg.streams.engine.window_base import EFFECTIVE, IDLE_CLOSED, WINDOW_END, WINDOW_START
-from thalweg.streams.engine.window_panes import ROUND, Contents
+from thalweg.streams.engine.window_panes import CELL, ROUND, Contents, Merged, Taken
 from thalweg.streams.engine.window_slots import FACT, Slots, SlotWindowOperator, contiguous
-from thalweg.streams.operator import State, StateDelta
+from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.plan.panes import PANE_COLUMNS, Panes
 from thalweg.streams.state.due_queue import NEVER, DueQueue
 from thalweg.streams.state.row_store import SLOT
 from thalweg.streams.state.session_index import SessionIndex
+from thalweg.streams.state.slot_table import records
 from thalweg.streams.triggers import _facts as facts
 from thalweg.streams.triggers.program import CLOCK, compile_trigger
 from thalweg.streams.windows import TimeSemantics
 
 OPERATOR_WATERMARK = "__operator_wm"
 ROW = "__row"
-_NO: Slots = np.zeros(0, dtype=np.int64)
 _WAITING = "waiting"
 _ORDER = "__order"
+_AFTER = "__after"
+_TIMINGS = pl.Series(facts.TIMINGS)
+_CHANGES = pl.Series(["insert", "update"])
 
 
 class TriggeredWindowOperator(SlotWindowOperator):
@@ -58,11 +62,15 @@ class TriggeredWindowOperator(SlotWindowOperator):
         self.panes = panes
         self.program = compile_trigger(panes.trigger)
         self.contents = Contents(plan, self.stores, accumulating=panes.accumulating)
-        self.facts = np.zeros((0, facts.WIDTH + len(self.program.kind)), dtype=np.int64)
+        self._saved_facts = facts.WIDTH + len(self.program.kind)
+        # Whole cache lines: a row is read for each event.
+        self.facts = records(0, -(-(self._saved_facts + facts.SCRATCH) // 8) * 8)
         self._clocks = facts.WIDTH + np.flatnonzero(self.program.kind == CLOCK)
-        self._turns = np.zeros(0, dtype=np.int64)
         self._ends, self._alarms = DueQueue(), DueQueue()
         self._types: dict[str, pl.DataType] = {}
+        wanted = (*keys, *sorted(plan.columns), TIMESTAMP, EFFECTIVE, OPERATOR_WATERMARK)
+        self.needed = list(dict.fromkeys(wanted))
+        """The columns of events that are read."""
         self._waiting: list[pl.DataFrame] = []
         self._waiting_saved = False
 
@@ -150,55 +158,63 @@ class TriggeredWindowOperator(SlotWindowOperator):
 
     # -- asking
 
-    def asking(self, entries: int) -> Any:
-        """What the kernels get, with room for so many panes."""
+    def asking(self, panes: int, events: int = 0) -> Any:
+        """What the kernels get, with room for so many panes and events."""
         from thalweg.streams.triggers._automaton import scratch
         from thalweg.streams.triggers._kernel import Asking
 
-        log = np.empty((entries, facts.LOG_WIDTH), dtype=np.int64)
+        log, cells = (np.empty(shape, dtype=np.int64) for shape in ((panes, facts.LOG_WIDTH), (events, 2)))
+        counts = np.zeros(4, dtype=np.int64)
         marks, fired = scratch(self.program)
         how = self.panes
-        return Asking(self.program, self.facts, self._turns, marks, fired, log, self.clock, how.time_code, how.each)
+        return Asking(
+            *(self.program, self.facts, marks, fired, log, cells, counts, self.clock, how.time_code, how.each)
+        )
 
     def ask_now(self, slots: Slots, *, at_end: bool, watermark: int | None = None) -> Slots:
         """Asks these windows' triggers now; returns the log of panes."""
-        from thalweg.streams.triggers._kernel import at_moment
+        from thalweg.streams.triggers._kernel import PANES, at_moment
 
         job = self.asking(len(slots))
         starts = self.starts_of(slots, self.facts[slots, facts.END])
-        number = at_moment(job, slots, starts, self.closed if watermark is None else watermark, at_end)
-        log: Slots = job.log[:number]
+        at_moment(job, slots, starts, self.closed if watermark is None else watermark, at_end)
+        log: Slots = job.log[: job.counts[PANES]]
         return log
+
+    def asked_once(self, slots: Slots, watermark: int) -> Slots:
+        """Asks the triggers of the windows that events went to, once for all events; returns the log of panes."""
+        return self.ask_now(np.unique(slots[slots >= 0]), at_end=False, watermark=watermark)
+
+    def in_cells(self, events: pl.DataFrame, cells: Slots) -> pl.DataFrame:
+        """The events that count in a window, with their cell."""
+        marked = events.with_columns(pl.Series(CELL, cells))
+        return marked.filter(pl.col(CELL) >= 0) if (cells < 0).any() else marked
 
     def room(self) -> None:
         """Room in all arrays for as many windows as the index may hold."""
         self._reserve()
-        more = self.index.capacity - len(self.facts)
-        if more > 0:
-            self.facts = np.concatenate([self.facts, np.zeros((more, self.facts.shape[1]), dtype=np.int64)])
-            self._turns = np.append(self._turns, np.zeros(more, dtype=np.int64))
+        if self.index.capacity > len(self.facts):
+            more = records(self.index.capacity, self.facts.shape[1])
+            more[: len(self.facts)] = self.facts
+            self.facts = more
             self._ends.reserve(len(self.facts))
             self._alarms.reserve(len(self.facts))
 
     # -- panes
 
     def give(
-        self,
-        events: pl.DataFrame | None,
-        log: Slots,
-        watermark: Watermark | None = None,
-        gone: Slots = _NO,
-        into: Slots = _NO,
+        self, taken: Taken | None, log: Slots, watermark: Watermark | None = None, merged: Merged | None = None
     ) -> Iterator[Batch]:
-        """Takes events (with `__slot`, `__round`) and gives the panes of the log as rows."""
-        touched = [log[:, facts.SLOT], into, *([] if events is None else [events[SLOT].unique().to_numpy()])]
-        slots = self.index.alive(np.unique(np.concatenate(touched)).astype(np.int64))
-        fires = pl.DataFrame({SLOT: log[:, facts.SLOT], ROUND: log[:, facts.ROUND]})
-        taken_back = self._taken_back(gone)
-        results = [one for one in self.contents.take(events, fires, gone, into) if one is not None]
+        """Takes events into the contents of windows and gives the panes of the log as rows."""
+        merged = merged or Merged.nothing()
+        touched = [log[:, facts.SLOT], merged.into, *([] if taken is None else [taken.cells[:, facts.CELL_SLOT]])]
+        slots = self.index.alive(np.unique(np.concatenate(touched)))
+        taken_back = self._taken_back(merged.gone)
+        results = self.contents.take(taken, log[:, facts.SLOT], log[:, facts.ROUND], merged)
         for store in self.stores:
             store.free(slots[self.facts[slots, facts.FINISHED] == 1])
-        self._turns[slots] = 0
+        self.facts[slots, facts.TURNS] = 0
+        self.facts[slots, facts.CELL] = -1
         self._changed.append(slots)
         self._schedule_ends(slots)
         self._schedule_alarms(slots)
@@ -213,22 +229,26 @@ class TriggeredWindowOperator(SlotWindowOperator):
         frames = [] if taken_back is None else [taken_back]
         if len(log):
             panes = self._with_results(log, results)
-            if watermark is not None:
-                panes = panes.sort(WINDOW_END, *self.keys, WINDOW_START, _ORDER)
-            frames += self._changes(panes) if self.panes.changes else [panes]
+            frames.append(self._ordered(self._with_changes(panes, log) if self.panes.changes else panes, watermark))
         if not frames:
             return pl.DataFrame()
         idle_closed = watermark is not None and watermark.idle_closed
         return self._public(pl.concat(frames, how="diagonal_relaxed"), idle_closed)
+
+    def _ordered(self, panes: pl.DataFrame, watermark: Watermark | None) -> pl.DataFrame:
+        """By window and key where time has passed; else, and where windows have moved, as the panes were given."""
+        if watermark is None or _AFTER in panes.columns:
+            return panes
+        return panes.sort(WINDOW_END, *self.keys, WINDOW_START, _ORDER)
 
     def _with_results(self, log: Slots, results: Sequence[pl.DataFrame]) -> pl.DataFrame:
         panes = self._told_of(log)
         if results:
             found = pl.concat(results, how="diagonal_relaxed")
             self._types.update((name, found.schema[name]) for name in self.plan.aggregates)
-            panes = panes.join(found, on=[SLOT, ROUND], how="left")
-        names = self._names_of(np.unique(log[:, facts.SLOT]))
-        return panes.with_columns(self._empty(panes.columns)).join(names, on=SLOT, how="left").sort(_ORDER)
+            panes = panes.join(found, on=[SLOT, ROUND], how="left", maintain_order="left")
+        panes = panes.with_columns(self._empty(panes.columns))
+        return panes.hstack(self._key_columns(log[:, facts.SLOT]))
 
     def _empty(self, known: Sequence[str]) -> list[pl.Expr]:
         """What panes without an event say."""
@@ -239,21 +259,19 @@ class TriggeredWindowOperator(SlotWindowOperator):
         ]
 
     def _told_of(self, log: Slots) -> pl.DataFrame:
-        stop = log[:, facts.STOP]
         return pl.DataFrame(
             {
                 SLOT: log[:, facts.SLOT],
                 ROUND: log[:, facts.ROUND],
                 _ORDER: np.arange(len(log)),
                 WINDOW_START: log[:, facts.START],
-                WINDOW_END: stop,
+                WINDOW_END: log[:, facts.STOP],
                 PANE_COLUMNS[0]: log[:, facts.NUMBER],
                 PANE_COLUMNS[1]: log[:, facts.LATER_NUMBER],
-                PANE_COLUMNS[2]: np.array(facts.TIMINGS, dtype=object)[log[:, facts.TIMING]],
+                PANE_COLUMNS[2]: _TIMINGS.gather(log[:, facts.TIMING]),
                 PANE_COLUMNS[3]: log[:, facts.FINAL] == 1,
                 TIMESTAMP: log[:, facts.TIME],
-            },
-            schema_overrides={PANE_COLUMNS[2]: pl.String},
+            }
         )
 
     def _public(self, rows: pl.DataFrame, idle_closed: bool) -> pl.DataFrame:
@@ -271,73 +289,80 @@ class TriggeredWindowOperator(SlotWindowOperator):
         ]
         return rows.select(*names, pl.col(TIMESTAMP).alias(WATERMARK))
 
-    def _changes(self, panes: pl.DataFrame) -> list[pl.DataFrame]:
-        """Panes as changes: the first of a window inserts, later ones update; a session that has grown moves."""
-        slots = panes[SLOT].to_numpy()
-        known = self.facts[slots]
-        sent = pl.when(pl.lit(pl.Series(known[:, facts.SENT] == 1)))
-        before = [
-            pl.coalesce(
-                pl.col(name).shift(1).over(SLOT, order_by=_ORDER),
-                sent.then(pl.lit(pl.Series(known[:, column]))),
-            ).alias(f"{name}:before")
-            for name, column in ((WINDOW_START, facts.SENT_START), (WINDOW_END, facts.SENT_END))
-        ]
-        rows = panes.with_columns(before)
-        first = pl.col(f"{WINDOW_END}:before").is_null()
-        same = (pl.col(f"{WINDOW_END}:before") == pl.col(WINDOW_END)) & (
-            pl.col(f"{WINDOW_START}:before") == pl.col(WINDOW_START)
-        )
-        rows = rows.with_columns(
-            pl.when(first | ~same).then(pl.lit("insert")).otherwise(pl.lit("update")).alias(CHANGE)
-        )
-        moved = rows.filter(~first & ~same).select(
-            *self.keys,
-            _ORDER,
-            TIMESTAMP,
-            pl.col(f"{WINDOW_START}:before").alias(WINDOW_START),
-            pl.col(f"{WINDOW_END}:before").alias(WINDOW_END),
-            pl.lit("delete").alias(CHANGE),
-        )
-        last = panes.group_by(SLOT).agg(pl.col(WINDOW_START, WINDOW_END).sort_by(_ORDER).last())
-        told = last[SLOT].to_numpy()
+    def _with_changes(self, panes: pl.DataFrame, log: Slots) -> pl.DataFrame:
+        """Panes as changes: the first of a window inserts, later ones update; a session that has grown moves.
+
+        Rows that take back what was told of a window that has moved come before the pane; then there is `_AFTER`.
+        """
+        start, end, sent, last = self._told_before(log)
+        moved = sent & ((start != log[:, facts.START]) | (end != log[:, facts.STOP]))
+        rows = panes.with_columns(_CHANGES.gather((sent & ~moved).astype(np.int64)).alias(CHANGE))
+        told = log[last, facts.SLOT]
         self.facts[told, facts.SENT] = 1
-        self.facts[told, facts.SENT_START] = last[WINDOW_START].to_numpy()
-        self.facts[told, facts.SENT_END] = last[WINDOW_END].to_numpy()
-        if not moved.height:
-            return [rows]
-        both = pl.concat([moved.with_columns(__after=0), rows.with_columns(__after=1)], how="diagonal_relaxed")
-        return [both.sort(_ORDER, "__after")]
+        self.facts[told, facts.SENT_START] = log[last, facts.START]
+        self.facts[told, facts.SENT_END] = log[last, facts.STOP]
+        if not moved.any():
+            return rows
+        bounds = [pl.Series(WINDOW_START, start[moved]), pl.Series(WINDOW_END, end[moved])]
+        back = panes.filter(moved).select(*self.keys, _ORDER, TIMESTAMP).hstack(bounds)
+        back = back.with_columns(pl.lit("delete").alias(CHANGE), pl.lit(0).alias(_AFTER))
+        both = pl.concat([back, rows.with_columns(pl.lit(1).alias(_AFTER))], how="diagonal_relaxed")
+        return both.sort(_ORDER, _AFTER)
+
+    def _told_before(self, log: Slots) -> tuple[Slots, Slots, npt.NDArray[np.bool_], Slots]:
+        """For each pane the bounds under which its window was told before, and whether it was; the last of each window.
+
+        The window's pane before it may be in the same log.
+        """
+        slots = log[:, facts.SLOT]
+        start, end = self.facts[slots, facts.SENT_START], self.facts[slots, facts.SENT_END]
+        sent = self.facts[slots, facts.SENT] == 1
+        if not log[:, facts.ROUND].any():
+            return start, end, sent, np.arange(len(log))
+        order = np.argsort(slots, kind="stable")
+        again = slots[order[1:]] == slots[order[:-1]]
+        here, before = order[1:][again], order[:-1][again]
+        start[here], end[here], sent[here] = log[before, facts.START], log[before, facts.STOP], True
+        return start, end, sent, order[np.append(~again, True)]
 
     def _taken_back(self, gone: Slots) -> pl.DataFrame | None:
         """Deletes of what was told of windows that have been merged into others."""
-        told = gone[self.facts[gone, facts.SENT] == 1] if self.panes.changes else _NO
+        if not self.panes.changes:
+            return None
+        told = gone[self.facts[gone, facts.SENT] == 1]
         if not len(told):
             return None
         rows = {
-            SLOT: told,
             WINDOW_START: self.facts[told, facts.SENT_START],
             WINDOW_END: self.facts[told, facts.SENT_END],
             TIMESTAMP: self.facts[told, facts.SENT_END] - 1,
         }
         nothing = [pl.lit(None).alias(name) for name in (*self.plan.aggregates, *PANE_COLUMNS)]
-        named = pl.DataFrame(rows).join(self._names_of(told), on=SLOT)
+        named = pl.DataFrame(rows).hstack(self._key_columns(told))
         return named.with_columns(*nothing, pl.lit("delete").alias(CHANGE))
 
     # -- state
 
+    def memory(self) -> Memory:
+        return super().memory() + Memory(0, self.facts.nbytes)
+
     def labelled(self, slots: Slots, *, gone: bool) -> pl.DataFrame:
+        labels = super().labelled(slots, gone=gone)
+        if gone:
+            return labels
         saved = self.facts[slots]
-        columns = {f"{FACT}{i}": saved[:, i] for i in range(saved.shape[1])}
-        return super().labelled(slots, gone=gone).join(pl.DataFrame({SLOT: slots, **columns}), on=SLOT)
+        return labels.hstack([pl.Series(f"{FACT}{i}", saved[:, i]) for i in range(self._saved_facts)])
 
     def restored(self, windows: pl.DataFrame) -> None:
         self.room()
+        if not windows.height:
+            return
         names = [name for name in windows.columns if name.startswith(FACT)]
-        if len(names) != self.facts.shape[1]:
+        if len(names) != self._saved_facts:
             raise StateError(f"{self.id}: the saved windows are those of another trigger; give the step a new uid")
         slots = windows[SLOT].to_numpy()
-        self.facts[slots] = windows.select(names).to_numpy()
+        self.facts[slots, : self._saved_facts] = windows.select(names).to_numpy()
+        self.facts[slots, facts.TURNS], self.facts[slots, facts.CELL] = 0, -1
         self._schedule_ends(slots)
         self._schedule_alarms(slots)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,12 +11,12 @@ import polars as pl
 from thalweg.streams.aggregate import AggregatePlan
 from thalweg.streams.batch import MAX_TIME, MIN_TIME, TIMESTAMP, Batch
 from thalweg.streams.engine.window_base import EFFECTIVE, WINDOW_END
-from thalweg.streams.engine.window_panes import ROUND
+from thalweg.streams.engine.window_panes import Merged, Taken
 from thalweg.streams.engine.window_slots import LAST, Slots, contiguous
 from thalweg.streams.engine.window_triggered import OPERATOR_WATERMARK, ROW, TriggeredWindowOperator, columns_of
 from thalweg.streams.plan.panes import Panes
 from thalweg.streams.state.row_store import SLOT
-from thalweg.streams.state.session_index import SessionIndex, identities
+from thalweg.streams.state.session_index import SessionIndex
 from thalweg.streams.triggers import _facts as facts
 from thalweg.streams.windows import AlignedWindow, GlobalWindow, SessionWindow, TimeSemantics
 
@@ -48,70 +49,73 @@ class TriggeredAlignedOperator(TriggeredWindowOperator):
             return np.full(len(ends), -GLOBAL_END, dtype=np.int64)
         return self.window.starts_of(ends)
 
-    def index_keys(self, rows: pl.DataFrame) -> pl.DataFrame:
-        end = pl.col(WINDOW_END) if WINDOW_END in rows.columns else (pl.col(LAST) + 1).alias(WINDOW_END)
-        return rows.select(*self.keys, end)
+    def identify(self, rows: pl.DataFrame) -> tuple[Slots, Slots]:
+        from thalweg.streams.triggers._kernel import with_ends
+
+        ends = contiguous(rows[WINDOW_END]) if WINDOW_END in rows.columns else contiguous(rows[LAST]) + 1
+        a, b = with_ends(*super().identify(rows), ends)
+        return a, b
 
     def process(self, rows: pl.DataFrame) -> Iterator[Batch]:
-        rows = rows.with_row_index(ROW)
+        from thalweg.streams.triggers._kernel import BEGUN, CELLS, PANES, in_windows
+
         events = self._in_windows(rows)
-        ends = contiguous(events[WINDOW_END])
-        horizons = contiguous(events[EFFECTIVE]) - self.panes.lateness
-        given = self.index.assign(self.index_keys(events), ends - 1, horizons)
+        number = events.height
+        self.index.make_room(number)
         self.room()
-        self._begin(given.slots[given.created], ends[given.created])
-        born = events.select(*self.keys, pl.Series(SLOT, given.slots))[given.created]
-        self.names.write(born.unique(SLOT))
-        slots, rounds, log = self._asked(events, given.slots)
-        events = events.with_columns(pl.Series(SLOT, slots), pl.Series(ROUND, rounds))
-        late = self._book(rows, events)
+        times, watermarks = self._times(events)
+        slots, cells, created = (np.empty(number, dtype=np.int64) for _ in range(3))
+        job = self.asking(2 * number, number)
+        in_windows(
+            *(job, self.index.arrays(), *self.identify(events), contiguous(events[WINDOW_END]), times, watermarks),
+            *(contiguous(events[EFFECTIVE]) - self.panes.lateness, slots, cells, created),
+        )
+        created = created[: job.counts[BEGUN]]
+        self.index.schedule_new(slots[created])
+        self.names.write(events[created].select(*self.keys, pl.Series(SLOT, slots[created])))
+        log = job.log[: job.counts[PANES]]
+        if not self.panes.each and number:
+            log = np.concatenate([log, self.asked_once(slots, int(watermarks[-1]))])
         log[:, facts.START] = self.starts_of(log[:, facts.SLOT], log[:, facts.STOP])
-        yield from self.give(events.filter(pl.col(SLOT) >= 0), log)
+        late = self._book(rows, events, slots)
+        yield from self.give(Taken(self.in_cells(events, cells), job.cells[: job.counts[CELLS]]), log)
         if late.height:
             yield self.late_batch(late, self._last_end(), columns_of(late))
 
     def _in_windows(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """A row for each event and window that holds it."""
+        """A row for each event and window that holds it, with the number of the event."""
+        needed = rows.select(self.needed).with_row_index(ROW)
         if isinstance(self.window, GlobalWindow):
-            return rows.with_columns(pl.lit(GLOBAL_END, dtype=pl.Int64).alias(WINDOW_END))
-        return self.window.in_windows(rows, TIMESTAMP, WINDOW_END)
+            return needed.with_columns(pl.lit(GLOBAL_END, dtype=pl.Int64).alias(WINDOW_END))
+        return self.window.in_windows(needed, TIMESTAMP, WINDOW_END)
+
+    def _times(self, events: pl.DataFrame) -> tuple[Slots, Slots]:
+        """When the events happened, and where the watermark stood before them."""
+        if isinstance(self.window, GlobalWindow):
+            watermarks = np.full(events.height, MIN_TIME, dtype=np.int64)
+        else:
+            watermarks = contiguous(events[OPERATOR_WATERMARK])
+        return contiguous(events[TIMESTAMP]), watermarks
 
     def _last_end(self) -> pl.Expr:
         if isinstance(self.window, GlobalWindow):
             return pl.lit(GLOBAL_END, dtype=pl.Int64)
         return self.window.last_end_of(pl.col(TIMESTAMP))
 
-    def _begin(self, slots: Slots, ends: Slots) -> None:
-        self.facts[slots] = 0
-        self.facts[slots, facts.END] = ends
-        self.facts[slots, facts.HOLD] = facts.NO_HOLD
-        self._turns[slots] = 0
-
-    def _asked(self, events: pl.DataFrame, given: Slots) -> tuple[Slots, Slots, Slots]:
-        from thalweg.streams.triggers._kernel import in_windows
-
-        slots, rounds = given.copy(), np.zeros(len(given), dtype=np.int64)
-        job = self.asking(2 * len(slots))
-        times, watermarks = contiguous(events[TIMESTAMP]), contiguous(events[OPERATOR_WATERMARK])
-        if isinstance(self.window, GlobalWindow):
-            watermarks = np.full(len(slots), MIN_TIME, dtype=np.int64)
-        number = in_windows(job, slots, times, watermarks, rounds)
-        log: Slots = job.log[:number]
-        if not self.panes.each and len(slots):
-            touched = np.unique(slots[slots >= 0])
-            log = np.concatenate([log, self.ask_now(touched, at_end=False, watermark=int(watermarks[-1]))])
-        return slots, rounds, log
-
-    def _book(self, rows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    def _book(self, rows: pl.DataFrame, events: pl.DataFrame, slots: Slots) -> pl.DataFrame:
         """Corrects the account, by which all rows are absorbed; returns those that are late for all their windows."""
-        best = events.group_by(ROW).agg(pl.col(SLOT).max().alias("best"), pl.col(SLOT).min().alias("worst"))
-        outside = rows.height - best.height
-        ignored = best.filter((pl.col("best") < 0) & (pl.col("worst") < -1)).height
-        late = best.filter((pl.col("best") == -1) & (pl.col("worst") == -1))
-        self.account.absorbed -= outside + ignored + late.height
+        numbers = events[ROW].to_numpy()
+        first = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1])) if len(slots) else numbers
+        outside = rows.height - len(first)
+        if not outside and not (slots < 0).any():
+            return rows.clear()
+        best, worst = (of.reduceat(slots, first) if len(slots) else slots for of in (np.maximum, np.minimum))
+        ignored = int(((best < 0) & (worst < -1)).sum())
+        late = numbers[first[(best == -1) & (worst == -1)]]
+        self.account.absorbed -= outside + ignored + len(late)
         self.account.filtered += outside + ignored
-        self.account.late += late.height
-        return rows.join(late.select(ROW), on=ROW, how="semi").sort(ROW) if late.height else rows.clear()
+        self.account.late += len(late)
+        return rows[late]
 
 
 class TriggeredSessionOperator(TriggeredWindowOperator):
@@ -141,44 +145,58 @@ class TriggeredSessionOperator(TriggeredWindowOperator):
         number = rows.height
         self.index.make_room(number)
         self.room()
-        a, b = identities(rows.select(self.keys), number)
+        keys = self.identify(rows)
         times, watermarks = contiguous(rows[TIMESTAMP]), contiguous(rows[OPERATOR_WATERMARK])
         horizons = contiguous(rows[EFFECTIVE]) - self.panes.lateness
-        slots, rounds = np.full(number, -1, dtype=np.int64), np.zeros(number, dtype=np.int64)
-        counts = np.zeros(3, dtype=np.int64)
+        slots, cells, created = (np.empty(number, dtype=np.int64) for _ in range(3))
+        events = rows.select(self.needed)
         begin = 0
         while begin < number:
-            created = np.empty(number - begin, dtype=np.int64)
             gone = np.empty(self.index.used + number, dtype=np.int64)
-            job = self.asking(2 * (number - begin) + len(self.index) + 1)
+            job = self.asking(2 * (number - begin) + len(self.index) + 1, number - begin)
             stop = in_sessions(
-                *(job, self.index.arrays(), a, b, times, watermarks, horizons, begin, slots, rounds),
-                *(created, gone, counts),
+                *(job, self.index.arrays(), *keys, times, watermarks, horizons, begin, slots, cells),
+                *(created, gone),
             )
             part = slice(begin, stop)
-            placed = rows[part].with_columns(pl.Series(SLOT, slots[part]), pl.Series(ROUND, rounds[part]))
-            log = job.log[: counts[2]]
-            if not self.panes.each and stop == number:
-                touched = np.unique(slots[part][slots[part] >= 0])
-                log = np.concatenate([log, self.ask_now(touched, at_end=False, watermark=int(watermarks[-1]))])
-            yield from self._settle(placed, log, created[: counts[0]] - begin, gone[: counts[1]].copy())
+            once = not self.panes.each and stop == number
+            yield from self._settle(
+                *(job, events[part], slots[part], cells[part], created - begin, gone),
+                int(watermarks[-1]) if once else None,
+            )
             begin = stop
-        yield from self._late(rows.with_columns(pl.Series(SLOT, slots)))
+        yield from self._late(rows, slots)
 
-    def _settle(self, placed: pl.DataFrame, log: Slots, created: Slots, gone: Slots) -> Iterator[Batch]:
-        """Contents, names and index after the events of one go."""
-        self.index.schedule_new(np.unique(contiguous(placed[SLOT])))
+    def _settle(
+        self,
+        job: Any,
+        events: pl.DataFrame,
+        slots: Slots,
+        cells: Slots,
+        created: Slots,
+        gone: Slots,
+        watermark: int | None,
+    ) -> Iterator[Batch]:
+        """Contents, names and index after the events of one go. `watermark`: the triggers are asked now, with that."""
+        from thalweg.streams.triggers._kernel import BEGUN, CELLS, MERGED, PANES
+
+        created, gone = created[: job.counts[BEGUN]], gone[: job.counts[MERGED]].copy()
+        log = job.log[: job.counts[PANES]]
+        if watermark is not None:
+            log = np.concatenate([log, self.asked_once(slots, watermark)])
+        self.index.schedule_new(slots[created])
         if len(created):
-            born = placed.select(*self.keys, SLOT)[created].filter(pl.col(SLOT) >= 0)
+            born = events[created].select(*self.keys, pl.Series(SLOT, slots[created])).filter(pl.col(SLOT) >= 0)
             self.names.write(born.unique(SLOT, keep="first"))
-        yield from self.give(placed.filter(pl.col(SLOT) >= 0), log, None, gone, self.index.merged_into(gone))
+        taken = Taken(self.in_cells(events, cells), job.cells[: job.counts[CELLS]])
+        yield from self.give(taken, log, None, Merged(gone, self.index.merged_into(gone)))
         self.bury(gone)
 
-    def _late(self, rows: pl.DataFrame) -> Iterator[Batch]:
-        late = rows.filter(pl.col(SLOT) == -1)
-        ignored = int((rows[SLOT] < -1).sum())
-        self.account.absorbed -= late.height + ignored
+    def _late(self, rows: pl.DataFrame, slots: Slots) -> Iterator[Batch]:
+        late = np.flatnonzero(slots == -1)
+        ignored = int((slots < -1).sum())
+        self.account.absorbed -= len(late) + ignored
         self.account.filtered += ignored
-        self.account.late += late.height
-        if late.height:
-            yield self.late_batch(late, pl.col(TIMESTAMP) + self.window.gap, columns_of(late))
+        self.account.late += len(late)
+        if len(late):
+            yield self.late_batch(rows[late], pl.col(TIMESTAMP) + self.window.gap, columns_of(rows))

@@ -1,8 +1,8 @@
 """Numba kernels of lists of rows by key and time. Imported on first use: `import thalweg` does not load Numba.
 
-A hash table (linear probing, never full) from a key's identity, two 64-bit hashes, to its rows: a list in falling
-order of time, doubly linked through the slot arrays `older` and `newer`. `cursor` is where the last search of the key
-ended: searches that move on with time cost a step each, wherever in the list they are. `control[0]` counts the keys.
+A hash table (`_slot_table`) from a key to its rows: a list in falling order of time, doubly linked through the slot
+arrays `older` and `newer`. CURSOR is where the last search of the key ended: searches that move on with time cost a
+step each, wherever in the list they are.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from thalweg.streams.state._slot_table import CURSOR, HEAD, NONE, find, occupy, vacate
+
 Int64s = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
-
-KEYS = 0
-NONE = -1
 
 _M1, _M2 = np.uint64(0xC6A4A7935BD1E995), np.uint64(0x9FB21C651E98DF25)
 _SEED1, _SEED2 = np.uint64(0x8445D61A4E774912), np.uint64(0x2545F4914F6CDD1D)
@@ -53,71 +52,55 @@ def hashes(offsets: Int64s, data: npt.NDArray[np.uint8], first: UInt64s, second:
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def find(first: UInt64s, second: UInt64s, head: Int64s, a: np.uint64, b: np.uint64) -> np.int64:
-    """The table place of a key, or the free place where it belongs."""
-    mask = np.uint64(len(head) - 1)
-    place = a & mask
-    while head[place] != NONE and not (first[place] == a and second[place] == b):
-        place = (place + np.uint64(1)) & mask
-    return np.int64(place)
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def link(
-    first: UInt64s,
-    second: UInt64s,
-    head: Int64s,
-    cursor: Int64s,
-    key_first: UInt64s,
-    key_second: UInt64s,
+    table: Int64s,
+    known: Int64s,
     time: Int64s,
     older: Int64s,
     newer: Int64s,
     control: Int64s,
-    a: UInt64s,
-    b: UInt64s,
+    a: Int64s,
+    b: Int64s,
     times: Int64s,
     slots: Int64s,
 ) -> None:
-    """Adds rows, in order of arrival, each to the list of its key; of equal times the last that came is the newest."""
+    """Adds rows, in order of arrival, each to the list of its key; of equal times the last that came is the newest.
+
+    `known` has the two hashes of the key of each slot.
+    """
     if min(len(a), len(b), len(slots)) < len(times):
         raise ValueError("columns of unequal length")
     for i in range(len(times)):
         slot = slots[i]
         if slot < 0 or slot >= len(time):
             raise ValueError("slot out of bounds")
-        place = find(first, second, head, a[i], b[i])
-        if head[place] == NONE:
-            first[place] = a[i]
-            second[place] = b[i]
-            cursor[place] = slot
-            control[KEYS] += 1
+        place = find(table, a[i], b[i])
+        if table[place, HEAD] == NONE:
+            occupy(table, place, a[i], b[i], control)
+            table[place, CURSOR] = slot
         before = np.int64(NONE)
-        after = head[place]
+        after = table[place, HEAD]
         while after != NONE and time[after] > times[i]:
             before = after
             after = older[after]
         time[slot], older[slot], newer[slot] = times[i], after, before
-        key_first[slot], key_second[slot] = a[i], b[i]
+        known[slot, 0], known[slot, 1] = a[i], b[i]
         if after != NONE:
             newer[after] = slot
         if before == NONE:
-            head[place] = slot
+            table[place, HEAD] = slot
         else:
             older[before] = slot
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def search(
-    first: UInt64s,
-    second: UInt64s,
-    head: Int64s,
-    cursor: Int64s,
+    table: Int64s,
     time: Int64s,
     older: Int64s,
     newer: Int64s,
-    a: UInt64s,
-    b: UInt64s,
+    a: Int64s,
+    b: Int64s,
     low: Int64s,
     high: Int64s,
     most: int,
@@ -133,16 +116,16 @@ def search(
     for i in range(len(a)):
         start[i] = NONE
         count[i] = 0
-        place = find(first, second, head, a[i], b[i])
-        if head[place] == NONE:
+        place = find(table, a[i], b[i])
+        if table[place, HEAD] == NONE:
             continue
-        at = cursor[place]
+        at = table[place, CURSOR]
         while time[at] > high[i] and older[at] != NONE:
             at = older[at]
         if time[at] <= high[i]:
             while newer[at] != NONE and time[newer[at]] <= high[i]:
                 at = newer[at]
-        cursor[place] = at
+        table[place, CURSOR] = at
         if time[at] > high[i]:
             continue
         start[i] = at
@@ -184,65 +167,18 @@ def superseded(older: Int64s, seen: npt.NDArray[np.bool_], slots: Int64s, found:
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def unlink(
-    first: UInt64s,
-    second: UInt64s,
-    head: Int64s,
-    cursor: Int64s,
-    key_first: UInt64s,
-    key_second: UInt64s,
-    older: Int64s,
-    newer: Int64s,
-    control: Int64s,
-    slots: Int64s,
-) -> None:
+def unlink(table: Int64s, known: Int64s, older: Int64s, newer: Int64s, control: Int64s, slots: Int64s) -> None:
     """Takes rows out of their keys' lists; a key without rows leaves the table."""
-    mask = np.uint64(len(head) - 1)
     for slot in slots:
-        place = np.uint64(find(first, second, head, key_first[slot], key_second[slot]))
+        place = find(table, known[slot, 0], known[slot, 1])
         after, before = older[slot], newer[slot]
         if after != NONE:
             newer[after] = before
         if before != NONE:
             older[before] = after
         else:
-            head[place] = after
-        if cursor[place] == slot:
-            cursor[place] = after if after != NONE else before
-        if head[place] != NONE:
-            continue
-        control[KEYS] -= 1
-        # Backward shift: what had to probe past this place moves up, so that no tombstones pile up.
-        hole = place
-        other = (hole + np.uint64(1)) & mask
-        while head[other] != NONE:
-            home = first[other] & mask
-            if ((other - home) & mask) >= ((other - hole) & mask):
-                first[hole] = first[other]
-                second[hole] = second[other]
-                head[hole] = head[other]
-                cursor[hole] = cursor[other]
-                head[other] = NONE
-                hole = other
-            other = (other + np.uint64(1)) & mask
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def rehash(
-    first: UInt64s,
-    second: UInt64s,
-    head: Int64s,
-    cursor: Int64s,
-    new_first: UInt64s,
-    new_second: UInt64s,
-    new_head: Int64s,
-    new_cursor: Int64s,
-) -> None:
-    """Moves all keys to a larger table."""
-    for place in range(len(head)):
-        if head[place] != NONE:
-            new = find(new_first, new_second, new_head, first[place], second[place])
-            new_first[new] = first[place]
-            new_second[new] = second[place]
-            new_head[new] = head[place]
-            new_cursor[new] = cursor[place]
+            table[place, HEAD] = after
+        if table[place, CURSOR] == slot:
+            table[place, CURSOR] = after if after != NONE else before
+        if table[place, HEAD] == NONE:
+            vacate(table, place, control)

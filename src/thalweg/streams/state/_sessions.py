@@ -1,104 +1,71 @@
 """Numba kernels of the session index. Imported on first use: `import thalweg` does not load Numba.
 
-The index is a hash table (linear probing, never full) from a key's identity, two 64-bit hashes, to the head of the
-key's list of open sessions, in falling order of last event. A session is a slot: a place in the slot arrays.
-`control` holds the counters: slots ever used, free slots, keys, next serial number.
+The index is a hash table (`_slot_table`) from a key to the head of the key's list of open sessions, in falling order of
+last event. A session is a slot: a row of the array of sessions, which is one cache line. `control[NEXT]` is the next
+serial number.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from thalweg.streams.state._slot_table import HEAD, NONE, find, give_slots, occupy, take_slot, vacate
+
 Int64s = npt.NDArray[np.int64]
-UInt64s = npt.NDArray[np.uint64]
 
-USED, FREE, KEYS, SERIAL = 0, 1, 2, 3
-NONE = -1
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def find(first: UInt64s, second: UInt64s, head: Int64s, a: np.uint64, b: np.uint64) -> np.int64:
-    """The table place of a key, or the free place where it belongs."""
-    mask = np.uint64(len(head) - 1)
-    place = a & mask
-    while head[place] != NONE and not (first[place] == a and second[place] == b):
-        place = (place + np.uint64(1)) & mask
-    return np.int64(place)
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def take_slot(free: Int64s, control: Int64s, room: int) -> np.int64:
-    """A free slot."""
-    if control[FREE] > 0:
-        control[FREE] -= 1
-        return np.int64(free[control[FREE]])
-    if control[USED] >= room:
-        raise ValueError("session slots used up")
-    control[USED] += 1
-    return np.int64(control[USED] - 1)
+START, LAST, FOLLOWING, TARGET, SERIAL, DUE, KEY_FIRST, KEY_SECOND = range(8)
+"""Columns of a session. TARGET: what it was merged into. DUE: the serial number it has been put up for closing with."""
+WIDTH = 8
+NEXT = 3
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def assign(
-    first: UInt64s,
-    second: UInt64s,
-    head: Int64s,
-    key_first: UInt64s,
-    key_second: UInt64s,
-    start: Int64s,
-    last: Int64s,
-    following: Int64s,
-    target: Int64s,
-    serial: Int64s,
-    free: Int64s,
-    control: Int64s,
-    a: UInt64s,
-    b: UInt64s,
+    index: Any,
+    a: Int64s,
+    b: Int64s,
     times: Int64s,
     watermarks: Int64s,
-    gap: int,
     longest: int,
     slots: Int64s,
     created: Int64s,
     gone: Int64s,
 ) -> tuple[int, int]:
-    """Puts events, in order of arrival, into the sessions of their keys.
+    """Puts events, in order of arrival, into the sessions of their keys. `index`: `SessionArrays`.
 
     `slots[i]` becomes the session of event i, or -1 where it is late; `created` the events that began a session;
-    `gone` the sessions that were merged into others (`target`). Returns the lengths of the last two.
+    `gone` the sessions that were merged into others (`TARGET`). Returns the lengths of the last two.
 
     An event joins every session of its key that is open by the event's own watermark (ends after it) and whose pause
     to the event is shorter than the gap; with none it begins one, unless it is itself behind the watermark by a gap.
     Events that reach a session's `longest` begin a new one: right only for events in order of time.
     """
-    begun = 0
-    merged = 0
+    begun, merged = 0, 0
+    table, sessions, gap = index.table, index.sessions, index.gap
     if min(len(a), len(b), len(watermarks), len(slots), len(created)) < len(times):
         raise ValueError("columns of unequal length")
     for i in range(len(times)):
         time, watermark = times[i], watermarks[i]
-        place = find(first, second, head, a[i], b[i])
-        before = np.int64(NONE)
-        found = np.int64(NONE)
-        session = head[place]
-        # In falling order of `last`: where one ends at or before the event or the watermark, all further ones do.
-        while session != NONE and last[session] + gap > max(time, watermark):
-            after = following[session]
-            if start[session] - time >= gap:
+        place = find(table, a[i], b[i])
+        before, found = np.int64(NONE), np.int64(NONE)
+        session = table[place, HEAD]
+        # In falling order of LAST: where one ends at or before the event or the watermark, all further ones do.
+        while session != NONE and sessions[session, LAST] + gap > max(time, watermark):
+            after = sessions[session, FOLLOWING]
+            if sessions[session, START] - time >= gap:
                 before = session
-            elif time - start[session] >= longest:
+            elif time - sessions[session, START] >= longest:
                 break
             elif found == NONE:
                 found = session
                 before = session
-                start[session] = min(start[session], time)
-                last[session] = max(last[session], time)
+                stretch(sessions, session, time)
             else:
-                start[found] = min(start[found], start[session])
-                following[before] = after
-                target[session] = found
+                swallow(sessions, found, before, session)
                 gone[merged] = session
                 merged += 1
             session = after
@@ -107,122 +74,95 @@ def assign(
         elif time + gap <= watermark:
             slots[i] = NONE
         else:
-            new = take_slot(free, control, len(start))
-            start[new] = time
-            last[new] = time
-            target[new] = NONE
-            serial[new] = control[SERIAL]
-            control[SERIAL] += 1
-            key_first[new] = a[i]
-            key_second[new] = b[i]
-            if head[place] == NONE:
-                first[place] = a[i]
-                second[place] = b[i]
-                control[KEYS] += 1
-            if before == NONE:
-                following[new] = head[place]
-                head[place] = new
-            else:
-                following[new] = following[before]
-                following[before] = new
-            slots[i] = new
+            slots[i] = begin(index, place, before, time, a[i], b[i])
             created[begun] = i
             begun += 1
-    for i in range(len(times)):
-        slot = slots[i]
-        while slot != NONE and target[slot] != NONE:
-            slot = target[slot]
-        slots[i] = slot
+    if merged:
+        follow(sessions, slots[: len(times)])
     return begun, merged
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def insert(
-    first: UInt64s,
-    second: UInt64s,
-    head: Int64s,
-    key_first: UInt64s,
-    key_second: UInt64s,
-    following: Int64s,
-    control: Int64s,
-    slots: Int64s,
-) -> None:
+def begin(index: Any, place: int, before: int, time: int, a: int, b: int) -> np.int64:
+    """A new session in its key's list, after session `before` (-1: at the head); returns its slot."""
+    table, sessions, control = index.table, index.sessions, index.control
+    new = take_slot(index.free, control, len(sessions))
+    row = sessions[new]
+    row[START], row[LAST], row[TARGET], row[DUE] = time, time, NONE, NONE
+    row[KEY_FIRST], row[KEY_SECOND], row[SERIAL] = a, b, control[NEXT]
+    control[NEXT] += 1
+    if table[place, HEAD] == NONE:
+        occupy(table, place, a, b, control)
+    if before == NONE:
+        row[FOLLOWING] = table[place, HEAD]
+        table[place, HEAD] = new
+    else:
+        row[FOLLOWING] = sessions[before, FOLLOWING]
+        sessions[before, FOLLOWING] = new
+    return new
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def stretch(sessions: Int64s, slot: int, time: int) -> None:
+    """A session takes a time."""
+    sessions[slot, START] = min(sessions[slot, START], time)
+    sessions[slot, LAST] = max(sessions[slot, LAST], time)
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def swallow(sessions: Int64s, found: int, before: int, session: int) -> None:
+    """A session takes in an earlier one of its key, which follows `before` in the list."""
+    sessions[found, START] = min(sessions[found, START], sessions[session, START])
+    sessions[before, FOLLOWING] = sessions[session, FOLLOWING]
+    sessions[session, TARGET] = found
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def follow(sessions: Int64s, slots: Int64s) -> None:
+    """From sessions that have been merged on to those that they are part of; negative numbers stay."""
+    for i in range(len(slots)):
+        slot = slots[i]
+        while slot >= 0 and sessions[slot, TARGET] != NONE:
+            slot = sessions[slot, TARGET]
+        slots[i] = slot
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def insert(index: Any, slots: Int64s) -> None:
     """Links filled slots into the table, each at the head of its key: the caller sorts them by last event, rising."""
+    table, sessions = index.table, index.sessions
     for slot in slots:
-        a, b = key_first[slot], key_second[slot]
-        place = find(first, second, head, a, b)
-        if head[place] == NONE:
-            first[place] = a
-            second[place] = b
-            control[KEYS] += 1
-        following[slot] = head[place]
-        head[place] = slot
+        row = sessions[slot]
+        place = find(table, row[KEY_FIRST], row[KEY_SECOND])
+        if table[place, HEAD] == NONE:
+            occupy(table, place, row[KEY_FIRST], row[KEY_SECOND], index.control)
+        row[FOLLOWING] = table[place, HEAD]
+        table[place, HEAD] = slot
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def close(
-    first: UInt64s,
-    second: UInt64s,
-    head: Int64s,
-    key_first: UInt64s,
-    key_second: UInt64s,
-    following: Int64s,
-    control: Int64s,
-    slots: Int64s,
-) -> None:
+def close(index: Any, slots: Int64s) -> None:
     """Takes sessions out of their keys' lists; a key without sessions leaves the table."""
-    mask = np.uint64(len(head) - 1)
+    table, sessions = index.table, index.sessions
     for slot in slots:
-        place = np.uint64(find(first, second, head, key_first[slot], key_second[slot]))
-        if head[place] == slot:
-            head[place] = following[slot]
-        else:
-            session = head[place]
-            while session != NONE and following[session] != slot:
-                session = following[session]
-            if session == NONE:
-                raise ValueError("session not in its key's list")
-            following[session] = following[slot]
-        if head[place] != NONE:
+        place = find(table, sessions[slot, KEY_FIRST], sessions[slot, KEY_SECOND])
+        if table[place, HEAD] == slot:
+            table[place, HEAD] = sessions[slot, FOLLOWING]
+            if table[place, HEAD] == NONE:
+                vacate(table, place, index.control)
             continue
-        control[KEYS] -= 1
-        # Backward shift: what had to probe past this place moves up, so that no tombstones pile up.
-        hole = place
-        other = (hole + np.uint64(1)) & mask
-        while head[other] != NONE:
-            home = first[other] & mask
-            if ((other - home) & mask) >= ((other - hole) & mask):
-                first[hole] = first[other]
-                second[hole] = second[other]
-                head[hole] = head[other]
-                head[other] = NONE
-                hole = other
-            other = (other + np.uint64(1)) & mask
+        session = table[place, HEAD]
+        while session != NONE and sessions[session, FOLLOWING] != slot:
+            session = sessions[session, FOLLOWING]
+        if session == NONE:
+            raise ValueError("session not in its key's list")
+        sessions[session, FOLLOWING] = sessions[slot, FOLLOWING]
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def release(target: Int64s, serial: Int64s, free: Int64s, control: Int64s, slots: Int64s) -> None:
+def release(index: Any, slots: Int64s) -> None:
     """Gives slots back for reuse."""
     for slot in slots:
-        target[slot] = NONE
-        serial[slot] = NONE
-        free[control[FREE]] = slot
-        control[FREE] += 1
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def rehash(
-    first: UInt64s,
-    second: UInt64s,
-    head: Int64s,
-    new_first: UInt64s,
-    new_second: UInt64s,
-    new_head: Int64s,
-) -> None:
-    """Moves all keys to a larger table."""
-    for place in range(len(head)):
-        if head[place] != NONE:
-            new = find(new_first, new_second, new_head, first[place], second[place])
-            new_first[new] = first[place]
-            new_second[new] = second[place]
-            new_head[new] = head[place]
+        index.sessions[slot, TARGET] = NONE
+        index.sessions[slot, SERIAL] = NONE
+    give_slots(index.free, index.control, slots)

@@ -20,7 +20,7 @@ from thalweg.streams.operator import Memory, State
 from thalweg.streams.state.key_groups import key_groups
 from thalweg.streams.state.row_lists import EARLIEST, LATEST, UNLIMITED, Bools, Int64s, Keys, RowLists, keys_of
 from thalweg.streams.state.row_store import SLOT, RowStore
-from thalweg.streams.state.session_index import grown
+from thalweg.streams.state.slot_table import grown
 from thalweg.streams.state.time_buckets import TimeBuckets
 
 ROW = "__row"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from thalweg.streams.state.key_groups import canonical_bytes
-from thalweg.streams.state.session_index import grown
+from thalweg.streams.state.slot_table import SlotTable, grown, records
 
 Int64s = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
@@ -23,8 +23,7 @@ Bools = npt.NDArray[np.bool_]
 
 EARLIEST, LATEST = -(2**62), 2**62
 UNLIMITED = 2**62
-_SLOT_ARRAYS = ("time", "older", "newer", "_key_first", "_key_second")
-_TABLE_ARRAYS = ("_first", "_second", "_head", "_cursor")
+_SLOT_ARRAYS = ("time", "older", "newer")
 _AT_ONCE = 1_000_000
 _NOBODY = np.uint64(0xDEAD_0000_0000_0001)
 
@@ -40,6 +39,11 @@ class Keys:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    @property
+    def numbers(self) -> tuple[Int64s, Int64s]:
+        """The two hashes as the table has them."""
+        return np.ascontiguousarray(self.first).view(np.int64), np.ascontiguousarray(self.second).view(np.int64)
 
     def apart(self, numbers: Int64s) -> Keys:
         """Gives rows with a null in their key an identity of their own: they meet nobody, and are removed like others.
@@ -87,52 +91,44 @@ class RowLists:
     """For each key the slots of its rows, the newest first."""
 
     def __init__(self) -> None:
-        self._table(1024)
+        self._table = SlotTable()
         nothing = np.zeros(0, dtype=np.int64)
         self.time = self.older = self.newer = nothing
-        self._key_first = self._key_second = np.zeros(0, dtype=np.uint64)
-        self._control = np.zeros(1, dtype=np.int64)
-
-    def _table(self, size: int) -> None:
-        self._first, self._second = np.zeros(size, dtype=np.uint64), np.zeros(size, dtype=np.uint64)
-        self._head, self._cursor = np.full(size, -1, dtype=np.int64), np.full(size, -1, dtype=np.int64)
+        self._known = records(0, 2)
+        self._control = np.zeros(3, dtype=np.int64)
 
     @property
     def keys(self) -> int:
         """How many keys have rows."""
-        return int(self._control[0])
+        return int(self._control[2])
 
     @property
     def bytes(self) -> int:
         """What the arrays take."""
-        return sum(int(getattr(self, name).nbytes) for name in (*_SLOT_ARRAYS, *_TABLE_ARRAYS))
+        arrays = [self._known, *(getattr(self, name) for name in _SLOT_ARRAYS)]
+        return sum(int(array.nbytes) for array in arrays) + self._table.bytes
 
     def reserve(self, slots: int, rows: int) -> None:
         """Room for so many slots in all, and for `rows` more keys."""
         if slots > len(self.time):
+            known = records(slots, 2)
+            known[: len(self.time)] = self._known
+            self._known = known
             for name in _SLOT_ARRAYS:
                 setattr(self, name, grown(getattr(self, name), slots))
-        size = len(self._head)
-        if 2 * (self.keys + rows) > size:
-            before = self._first, self._second, self._head, self._cursor
-            while 2 * (self.keys + rows) > size:
-                size *= 2
-            self._table(size)
-            _kernels().rehash(*before, self._first, self._second, self._head, self._cursor)
+        self._table.make_room(self.keys + rows)
 
     def link(self, keys: Keys, times: Int64s, slots: Int64s) -> None:
         """Adds rows to the lists of their keys, in order of arrival."""
         _kernels().link(
-            *(self._first, self._second, self._head, self._cursor, self._key_first, self._key_second),
-            *(self.time, self.older, self.newer, self._control),
-            *(keys.first, keys.second, np.ascontiguousarray(times), slots),
+            *(self._table.rows, self._known, self.time, self.older, self.newer, self._control),
+            *(*keys.numbers, np.ascontiguousarray(times), slots),
         )
 
     def unlink(self, slots: Int64s) -> None:
         """Takes rows out."""
         _kernels().unlink(
-            *(self._first, self._second, self._head, self._cursor, self._key_first, self._key_second),
-            *(self.older, self.newer, self._control, np.ascontiguousarray(slots)),
+            *(self._table.rows, self._known, self.older, self.newer, self._control, np.ascontiguousarray(slots)),
         )
 
     def search(
@@ -142,8 +138,8 @@ class RowLists:
         n = len(keys)
         start, count = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
         _kernels().search(
-            *(self._first, self._second, self._head, self._cursor, self.time, self.older, self.newer),
-            *(keys.first, keys.second, _bounds(low, n), _bounds(high, n), most, start, count),
+            *(self._table.rows, self.time, self.older, self.newer),
+            *(*keys.numbers, _bounds(low, n), _bounds(high, n), most, start, count),
         )
         if keys.null is not None:
             count[keys.null] = 0

@@ -15,7 +15,7 @@ import polars as pl
 from thalweg.streams.operator import Memory
 from thalweg.streams.state.pool import SMALL, Cell, current_pool
 from thalweg.streams.state.runs import compact_strings
-from thalweg.streams.state.session_index import grown
+from thalweg.streams.state.slot_table import grown
 
 Int64s = npt.NDArray[np.int64]
 
@@ -62,17 +62,33 @@ class RowStore:
         if not rows.height:
             return
         rows = rows.sort(SLOT, maintain_order=True)
-        owners, offsets, lengths = np.unique(rows[SLOT].to_numpy(), return_index=True, return_counts=True)
+        slots = rows[SLOT].to_numpy()
+        offsets = np.flatnonzero(np.append(True, slots[1:] != slots[:-1]))
+        owners = slots[offsets].astype(np.int64)
         self.free(owners)
-        self._place(owners.astype(np.int64), offsets, lengths, rows.drop(SLOT))
+        self._place(owners, offsets, np.diff(offsets, append=len(slots)), rows.drop(SLOT))
         self._tidy(rows.height)
 
     def read(self, slots: Int64s) -> pl.DataFrame | None:
         """The rows of these slots with `__slot`, frame by frame; None where none of them has rows."""
         slots = slots[self._frame[slots] >= 0]
-        if not len(slots):
-            return None
-        slots = slots[np.argsort(self._frame[slots], kind="stable")]
+        return self._gathered(slots[self._by_frame(slots)]) if len(slots) else None
+
+    def in_order(self, slots: Int64s) -> pl.DataFrame:
+        """The row of each of these slots with `__slot`, in the order of `slots`: each has exactly one."""
+        order = self._by_frame(slots)
+        rows = self._gathered(slots[order])
+        back = np.empty(len(order), dtype=np.uint32)
+        back[order] = np.arange(len(order), dtype=np.uint32)
+        return rows[pl.Series(back)]
+
+    def _by_frame(self, slots: Int64s) -> Int64s:
+        """The order in which the rows of these slots lie frame by frame."""
+        order: Int64s = np.argsort(self._frame[slots], kind="stable")
+        return order
+
+    def _gathered(self, slots: Int64s) -> pl.DataFrame:
+        """The rows of slots that have some and are sorted by frame."""
         frames, lengths = self._frame[slots], self._length[slots]
         cuts = [0, *(np.flatnonzero(np.diff(frames)) + 1).tolist(), len(slots)]
         ends = np.concatenate([[0], np.cumsum(lengths)])[cuts].tolist()
@@ -89,11 +105,15 @@ class RowStore:
     def free(self, slots: Int64s) -> None:
         """Forgets the rows of these slots."""
         held = slots[self._frame[slots] >= 0]
-        frames, inverse = np.unique(self._frame[held], return_inverse=True)
-        freed = np.bincount(inverse, weights=self._length[held], minlength=len(frames))
+        if not len(held):
+            return
+        held = held[self._by_frame(held)]
+        frames = self._frame[held]
+        starts = np.flatnonzero(np.append(True, frames[1:] != frames[:-1]))
+        freed = np.add.reduceat(self._length[held], starts)
         self._frame[held] = -1
-        for frame, rows in zip(frames.tolist(), freed.tolist(), strict=True):
-            self._live[frame] -= int(rows)
+        for frame, rows in zip(frames[starts].tolist(), freed.tolist(), strict=True):
+            self._live[frame] -= rows
             if not self._live[frame]:
                 del self._frames[frame], self._owners[frame], self._live[frame]
 

@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
+
+from thalweg.streams.state.slot_table import SlotTable, grown, records
 
 Int64s = npt.NDArray[np.int64]
-UInt64s = npt.NDArray[np.uint64]
 
 NO_LIMIT = 2**62
-_SLOT_ARRAYS = ("start", "last", "serial", "_following", "_target", "_free", "_due_serial", "_key_first", "_key_second")
+_START, _LAST, _TARGET, _SERIAL, _DUE, _KEY_FIRST, _KEY_SECOND = 0, 1, 3, 4, 5, 6, 7
+"""Columns of a session, as `_sessions` has them: that module brings Numba."""
+_WIDTH = 8
+_USED, _FREE, _KEYS, _NEXT = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +36,8 @@ class Assignment:
 class SessionArrays(NamedTuple):
     """The index as kernels take it: see `_sessions`."""
 
-    first: Any
-    second: Any
-    head: Int64s
-    key_first: Any
-    key_second: Any
-    start: Int64s
-    last: Int64s
-    following: Int64s
-    target: Int64s
-    serial: Int64s
+    table: Int64s
+    sessions: Int64s
     free: Int64s
     control: Int64s
     gap: int
@@ -51,8 +46,8 @@ class SessionArrays(NamedTuple):
 class SessionIndex:
     """Slots of open sessions, found by key and, for closing, by time.
 
-    A key is known by two 64-bit hashes of different seeds (in memory only): two of a billion keys coincide with a
-    probability of 1e-21. Cost per event: one probe, and a step for each session of the key that lies after the event.
+    A key is known by two hashes (`slot_table.identities`). Cost per event: one probe, and a step for each session of
+    the key that lies after the event.
     Closing follows buckets of time, an eighth of a gap wide (100 ms at least): a session is looked at when its bucket
     is due, and moved on where it has grown since.
     """
@@ -63,29 +58,37 @@ class SessionIndex:
         self._bucket_width = max(gap // 8, 100)
         self._buckets: dict[int, list[tuple[Int64s, Int64s]]] = {}
         self._order: list[int] = []
-        self._table(1024)
-        nothing = np.zeros(0, dtype=np.int64)
-        self.start = self.last = self.serial = nothing
-        self._following = self._target = self._free = self._due_serial = nothing
-        self._key_first = self._key_second = np.zeros(0, dtype=np.uint64)
+        self._table = SlotTable()
+        self._sessions = records(0, _WIDTH)
+        self._free = np.zeros(0, dtype=np.int64)
         self._control = np.zeros(4, dtype=np.int64)
 
-    def _table(self, size: int) -> None:
-        self._first, self._second = np.zeros(size, dtype=np.uint64), np.zeros(size, dtype=np.uint64)
-        self._head = np.full(size, -1, dtype=np.int64)
-
     def __len__(self) -> int:
-        return int(self._control[0] - self._control[1])
+        return int(self._control[_USED] - self._control[_FREE])
 
     @property
     def capacity(self) -> int:
         """How many slots there is room for."""
-        return len(self.start)
+        return len(self._sessions)
+
+    @property
+    def start(self) -> Int64s:
+        """The first event of every slot's session, ms UTC."""
+        return self._sessions[:, _START]
+
+    @property
+    def last(self) -> Int64s:
+        """The last event of every slot's session, ms UTC."""
+        return self._sessions[:, _LAST]
+
+    @property
+    def serial(self) -> Int64s:
+        """The serial number of every slot's session; -1: the slot is free."""
+        return self._sessions[:, _SERIAL]
 
     def memory(self) -> int:
         """Bytes of its arrays; what is scheduled to close is not counted."""
-        arrays = [getattr(self, name) for name in _SLOT_ARRAYS] + [self._first, self._second, self._head]
-        return sum(int(array.nbytes) for array in arrays)
+        return int(self._sessions.nbytes + self._free.nbytes) + self._table.bytes
 
     def ends(self, slots: Int64s) -> Int64s:
         """When these sessions end, ms UTC."""
@@ -95,54 +98,56 @@ class SessionIndex:
         capped: Int64s = np.minimum(ends, self.start[slots] + self.longest)
         return capped
 
-    def assign(self, keys: pl.DataFrame, times: Int64s, watermarks: Int64s) -> Assignment:
-        """Puts events, in order of arrival, into sessions: see `_sessions.assign` for the rule."""
+    def assign(self, keys: tuple[Int64s, Int64s], times: Int64s, watermarks: Int64s) -> Assignment:
+        """Puts events, in order of arrival, into sessions: see `_sessions.assign` for the rule.
+
+        Args:
+            keys: what `identities` gives.
+        """
         self.make_room(len(times))
         slots, created = np.empty(len(times), dtype=np.int64), np.empty(len(times), dtype=np.int64)
-        gone = np.empty(int(self._control[0]) + len(times), dtype=np.int64)
-        first, second = identities(keys, len(times))
-        begun, merged = _kernels().assign(
-            *(self._first, self._second, self._head, self._key_first, self._key_second),
-            *(self.start, self.last, self._following, self._target, self.serial, self._free, self._control),
-            *(first, second, times, watermarks, self.gap, self.longest, slots, created, gone),
-        )
-        gone = gone[:merged].copy()
-        self.schedule_new(slots)
-        return Assignment(slots, created[:begun].copy(), gone, self.merged_into(gone))
+        gone = np.empty(self.used + len(times), dtype=np.int64)
+        begun, merged = _kernels().assign(self.arrays(), *keys, times, watermarks, self.longest, slots, created, gone)
+        created, gone = created[:begun].copy(), gone[:merged].copy()
+        self.schedule_new(slots[created])
+        return Assignment(slots, created, gone, self.merged_into(gone))
 
     def arrays(self) -> SessionArrays:
         """For a kernel that puts events into sessions itself; `make_room` before, `schedule_new` after it."""
-        return SessionArrays(
-            *(self._first, self._second, self._head, self._key_first, self._key_second, self.start, self.last),
-            *(self._following, self._target, self.serial, self._free, self._control, self.gap),
-        )
+        return SessionArrays(self._table.rows, self._sessions, self._free, self._control, self.gap)
 
     @property
     def used(self) -> int:
         """How many slots have ever been used."""
-        return int(self._control[0])
+        return int(self._control[_USED])
 
     def merged_into(self, gone: Int64s) -> Int64s:
         """The session that each of these, which were merged away, is part of now."""
-        into: Int64s = self._target[gone]
-        while len(into) and (self._target[into] >= 0).any():
-            into = np.where(self._target[into] >= 0, self._target[into], into)
+        target = self._sessions[:, _TARGET]
+        into: Int64s = target[gone]
+        while len(into) and (target[into] >= 0).any():
+            into = np.where(target[into] >= 0, target[into], into)
         return into
 
     def schedule_new(self, slots: Int64s) -> None:
-        """Sees to it that these sessions (negative numbers: none) come up in `due`."""
+        """Sees to it that sessions that have begun come up in `due`; negative numbers are passed over.
+
+        Args:
+            slots: where the events went that began a session; sessions that took in others were put up before.
+        """
         slots = slots[slots >= 0]
-        self._schedule(np.unique(slots[self._due_serial[slots] != self.serial[slots]]))
+        self._schedule(np.unique(slots[self._sessions[slots, _DUE] != self.serial[slots]]))
 
     def _schedule(self, slots: Int64s) -> None:
         if not len(slots):
             return
-        self._due_serial[slots] = self.serial[slots]
+        serials = self.serial[slots]
+        self._sessions[slots, _DUE] = serials
         buckets = self.ends(slots) // self._bucket_width
         order = np.argsort(buckets, kind="stable")
         cuts = np.flatnonzero(np.diff(buckets[order])) + 1
         for part in np.split(order, cuts):
-            entry = (slots[part], self.serial[slots[part]])
+            entry = (slots[part], serials[part])
             bucket = int(buckets[part[0]])
             if bucket not in self._buckets:
                 self._buckets[bucket] = []
@@ -157,7 +162,7 @@ class SessionIndex:
         if not entries:
             return np.zeros(0, dtype=np.int64)
         slots, serials = np.concatenate([e[0] for e in entries]), np.concatenate([e[1] for e in entries])
-        slots = slots[(self.serial[slots] == serials) & (self._target[slots] < 0)]
+        slots = slots[(self.serial[slots] == serials) & (self._sessions[slots, _TARGET] < 0)]
         over = self.ends(slots) <= watermark
         self._schedule(slots[~over])
         ended: Int64s = slots[over]
@@ -166,79 +171,53 @@ class SessionIndex:
     def alive(self, slots: Int64s | None = None) -> Int64s:
         """Those of the slots that are open sessions; None: of all."""
         if slots is None:
-            slots = np.arange(self._control[0], dtype=np.int64)
-        found: Int64s = slots[(self.serial[slots] >= 0) & (self._target[slots] < 0)]
+            slots = np.arange(self.used, dtype=np.int64)
+        found: Int64s = slots[(self.serial[slots] >= 0) & (self._sessions[slots, _TARGET] < 0)]
         return found
 
     def close(self, slots: Int64s) -> None:
         """Takes sessions out of the index; the slots stay readable until `release`."""
-        _kernels().close(
-            *(self._first, self._second, self._head, self._key_first, self._key_second),
-            *(self._following, self._control, np.ascontiguousarray(slots)),
-        )
+        _kernels().close(self.arrays(), np.ascontiguousarray(slots))
 
     def release(self, slots: Int64s) -> None:
         """Gives closed or merged slots back for reuse."""
-        _kernels().release(self._target, self.serial, self._free, self._control, np.ascontiguousarray(slots))
+        _kernels().release(self.arrays(), np.ascontiguousarray(slots))
 
-    def restore(self, keys: pl.DataFrame, start: Int64s, last: Int64s, serial: Int64s) -> Int64s:
+    def restore(self, keys: tuple[Int64s, Int64s], start: Int64s, last: Int64s, serial: Int64s) -> Int64s:
         """Adds open sessions as they were saved; returns their slots. Called before the first event."""
         self.make_room(len(start))
-        used = int(self._control[0])
-        slots = np.arange(used, used + len(start), dtype=np.int64)
-        self._key_first[slots], self._key_second[slots] = identities(keys, len(start))
-        self.start[slots], self.last[slots], self.serial[slots] = start, last, serial
-        self._target[slots] = -1
-        self._control[0] += len(start)
-        self._control[3] = max(int(self._control[3]), int(serial.max(initial=-1)) + 1)
-        _kernels().insert(
-            *(self._first, self._second, self._head, self._key_first, self._key_second),
-            *(self._following, self._control, slots[np.argsort(last, kind="stable")]),
-        )
+        slots = np.arange(self.used, self.used + len(start), dtype=np.int64)
+        rows = self._sessions[slots[0] : slots[0] + len(start)] if len(slots) else self._sessions[:0]
+        rows[:, _KEY_FIRST], rows[:, _KEY_SECOND] = keys
+        rows[:, _START], rows[:, _LAST], rows[:, _SERIAL] = start, last, serial
+        rows[:, _TARGET] = -1
+        self._control[_USED] += len(start)
+        self._control[_NEXT] = max(int(self._control[_NEXT]), int(serial.max(initial=-1)) + 1)
+        _kernels().insert(self.arrays(), slots[np.argsort(last, kind="stable")])
         self._schedule(slots)
         return slots
 
     def make_room(self, events: int) -> None:
         """Room for as many new sessions and keys as there are events."""
-        needed = int(self._control[0] - self._control[1]) + events
+        needed = len(self) + events
         if needed > self.capacity:
             room = max(needed, 2 * self.capacity, 1024)
-            for name in _SLOT_ARRAYS:
-                setattr(self, name, grown(getattr(self, name), room))
-        size = len(self._head)
-        if 2 * (int(self._control[2]) + events) > size:
-            old = self._first, self._second, self._head
-            while 2 * (int(self._control[2]) + events) > size:
-                size *= 2
-            self._table(size)
-            _kernels().rehash(*old, self._first, self._second, self._head)
-
-
-def identities(keys: pl.DataFrame, rows: int) -> tuple[UInt64s, UInt64s]:
-    """Two independent 64-bit hashes of each row; in memory only (Polars' hash is not stable between versions)."""
-    if not keys.width:
-        nothing = np.zeros(rows, dtype=np.uint64)
-        return nothing, nothing
-    first, second = keys.hash_rows(seed=0x5BD1E995).to_numpy(), keys.hash_rows(seed=0x9E3779B9).to_numpy()
-    return np.ascontiguousarray(first), np.ascontiguousarray(second)
+            sessions = records(room, _WIDTH)
+            sessions[: self.used] = self._sessions[: self.used]
+            self._sessions, self._free = sessions, grown(self._free, room)
+        self._table.make_room(int(self._control[_KEYS]) + events)
 
 
 def warm_up() -> None:
     """Compiles (or loads from the cache) the kernels, so that the first session doesn't wait for it."""
     index = SessionIndex(10)
-    keys = pl.DataFrame({"k": ["a"] * 2000})
+    nobody = np.zeros(2000, dtype=np.int64)
     times = np.arange(2000, dtype=np.int64) * 20
-    given = index.assign(keys, times, times - 5)
+    given = index.assign((nobody, nobody), times, times - 5)
     index.close(given.slots)
     index.release(given.slots)
-    SessionIndex(10).restore(keys.head(1), times[:1], times[:1], np.array([7]))
-
-
-def grown(array: npt.NDArray[Any], room: int) -> npt.NDArray[Any]:
-    """The array with room for more, filled with -1 (all bits set)."""
-    larger = np.full(room, -1, dtype=np.int64).view(array.dtype)
-    larger[: len(array)] = array
-    return larger
+    one = nobody[:1]
+    SessionIndex(10).restore((one, one), one, one, one)
 
 
 def _kernels() -> Any:

@@ -13,11 +13,18 @@ from numba import njit
 
 from thalweg.streams.triggers.program import ALL, ANY, CLOCK, COUNT, DEFAULT, EACH, REPEAT, WATERMARK, Int64s
 
+ARMS, MAY_FIRE = 1, 2
+"""What an event may do: have the trigger asked when the watermark passes the window's end; make it fire before that."""
+
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def take_event(program: Any, state: Int64s, clock: int, marks: Int64s) -> bool:
-    """Takes one event; true where the trigger is now to be asked when the watermark passes the window's end."""
-    armed = False
+def take_event(program: Any, state: Int64s, clock: int, marks: Int64s) -> int:
+    """Takes one event; returns what it has done, `ARMS` and `MAY_FIRE` added up.
+
+    A trigger fires before the watermark has passed only by a count that is reached or a time that has come. Without
+    either in the parts that are at work, `ready` need not be asked: most events end here.
+    """
+    told = 0
     marks[:] = 0
     marks[len(program.kind) - 1] = 1
     for n in range(len(program.kind) - 1, -1, -1):
@@ -26,11 +33,15 @@ def take_event(program: Any, state: Int64s, clock: int, marks: Int64s) -> bool:
         kind, first = program.kind[n], program.first[n]
         if kind == COUNT:
             state[n] += 1
+            if state[n] >= program.argument[n]:
+                told |= MAY_FIRE
         elif kind == DEFAULT:
-            armed = True
+            told |= ARMS
         elif kind == CLOCK:
             if state[n] == 0:
                 state[n] = clock + program.argument[n]
+            if clock >= state[n]:
+                told |= MAY_FIRE
         elif kind == EACH:
             if state[n] < program.number[n]:
                 marks[program.children[first + state[n]]] = 1
@@ -39,13 +50,13 @@ def take_event(program: Any, state: Int64s, clock: int, marks: Int64s) -> bool:
             if state[n] == 1 and late >= 0:
                 marks[late] = 1
             else:
-                armed = True
+                told |= ARMS
                 if early >= 0:
                     marks[early] = 1
         else:
             for i in range(program.number[n]):
                 marks[program.children[first + i]] = 1
-    return armed
+    return told
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]

@@ -1,6 +1,6 @@
 """What is known of each window of each key beside its contents: one row of whole numbers per window, by column.
 
-The trigger's own state follows after these columns.
+The trigger's own state follows after these columns, and after that two columns (`SCRATCH`) that are not saved.
 """
 
 from __future__ import annotations
@@ -11,8 +11,17 @@ ARMED: the trigger is to be asked when the watermark passes the end. FINISHED: t
 given that still stands, for the window SENT_START to SENT_END."""
 WIDTH = 9
 
+TURNS, CELL = -2, -1
+"""How many panes the window has given in this go of the operator; the cell that its next event goes to, -1: a new one.
+
+A cell is what came to a window between two of its panes: events are added up by cell."""
+SCRATCH = 2
+
 NO_HOLD = -(2**62) - 1
 """No event has set the pane's time yet."""
+
+CELL_SLOT, CELL_ROUND = 0, 1
+"""Columns of a list of cells: which window, and after how many of its panes in this go."""
 
 END_OF_WINDOW, EARLIEST, LATEST = 0, 1, 2
 """What the time of a pane is."""

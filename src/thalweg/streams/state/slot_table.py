@@ -1,0 +1,76 @@
+"""What the indexes of keys share: the hash table, the identities of keys, and arrays that grow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+Int64s = npt.NDArray[np.int64]
+
+_CACHE_LINE = 64
+
+
+class SlotTable:
+    """A hash table from keys, known by two 64-bit hashes, to numbers: see `_slot_table` for its rows.
+
+    Two of a billion keys coincide with a probability of 1e-21. Finding a key costs one cache line, whatever their
+    number.
+    """
+
+    def __init__(self) -> None:
+        self.rows = _free_rows(1024)
+
+    def make_room(self, keys: int) -> None:
+        """Room for so many keys in all."""
+        size = len(self.rows)
+        if 2 * keys <= size:
+            return
+        while 2 * keys > size:
+            size *= 2
+        larger = _free_rows(size)
+        kernels().rehash(self.rows, larger)
+        self.rows = larger
+
+    @property
+    def bytes(self) -> int:
+        """What it takes."""
+        return int(self.rows.nbytes)
+
+
+def _free_rows(size: int) -> Int64s:
+    rows = records(size, 4)
+    rows.fill(-1)
+    return rows
+
+
+def records(number: int, width: int) -> Int64s:
+    """Rows of `width` numbers whose first one begins a cache line: a row of 4 or 8 lies in one. Not initialised."""
+    raw = np.empty(number * width + _CACHE_LINE // 8, dtype=np.int64)
+    shift = -raw.ctypes.data % _CACHE_LINE // 8
+    return raw[shift : shift + number * width].reshape(number, width)
+
+
+def grown(array: npt.NDArray[Any], room: int) -> npt.NDArray[Any]:
+    """The array with room for more, filled with -1 (all bits set)."""
+    larger = np.full(room, -1, dtype=np.int64).view(array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+def identities(keys: pl.DataFrame, rows: int) -> tuple[Int64s, Int64s]:
+    """Two independent 64-bit hashes of each row; in memory only (Polars' hash is not stable between versions)."""
+    if not keys.width:
+        nothing = np.zeros(rows, dtype=np.int64)
+        return nothing, nothing
+    first, second = keys.hash_rows(seed=0x5BD1E995).to_numpy(), keys.hash_rows(seed=0x9E3779B9).to_numpy()
+    return np.ascontiguousarray(first).view(np.int64), np.ascontiguousarray(second).view(np.int64)
+
+
+def kernels() -> Any:
+    """The Numba kernels of tables, loaded on first use."""
+    from thalweg.streams.state import _slot_table
+
+    return _slot_table
