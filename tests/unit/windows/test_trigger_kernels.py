@@ -1,4 +1,4 @@
-"""What the trigger kernels leave out must not matter, and the hashes by which they find windows must tell them apart."""
+"""What the trigger kernels leave out must not matter; the hashes by which they find windows must tell them apart."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from thalweg.streams import (
     Repeatedly,
 )
 from thalweg.streams.triggers._automaton import ARMS, MAY_FIRE, fire, ready, scratch, take_event
+from thalweg.streams.triggers._facts import WIDTH
 from thalweg.streams.triggers._kernel import with_ends
 from thalweg.streams.triggers.program import compile_trigger
 
@@ -44,15 +45,15 @@ steps = st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=25)
 def test_a_trigger_that_need_not_be_asked_would_not_have_fired(trigger, given_steps):
     """Steps are events: how much later by the clock, and whether the watermark passes before it."""
     program = compile_trigger(trigger)
-    state, (marks, fired) = np.zeros(len(program.kind), dtype=np.int64), scratch(program)
+    facts, marks = np.zeros((1, WIDTH + len(program)), dtype=np.int64), scratch(program)
     clock, passed = 0, False
     for later, passes in given_steps:
         clock, passed = clock + later, passed or passes
-        told = take_event(program, state, clock, marks)
+        told = take_event(program, facts, 0, clock, marks)
         assert told & ~(ARMS | MAY_FIRE) == 0
-        if ready(program, state, False, clock, marks):
-            assert told & MAY_FIRE, (trigger, state)
-        if ready(program, state, passed, clock, marks) and fire(program, state, passed, marks, fired):
+        if ready(program, facts, 0, False, clock, marks):
+            assert told & MAY_FIRE, (trigger, facts[0, WIDTH:])
+        if ready(program, facts, 0, passed, clock, marks) and fire(program, facts, 0, passed, marks):
             return
 
 

@@ -128,7 +128,9 @@ def test_a_row_store_is_a_dict_of_rows(given_steps):
             rows = [] if found is None else found.select(SLOT, "v").rows()
             assert {s: sorted(v for t, v in rows if t == s) for s, _ in rows} == expected
             assert len(store) == sum(map(len, expected.values()))
-            single = np.array([slot for slot in reversed(range(16)) if len(expected.get(slot, ())) == 1], dtype=np.int64)
+            single = np.array(
+                [slot for slot in reversed(range(16)) if len(expected.get(slot, ())) == 1], dtype=np.int64
+            )
             if len(single):
                 assert store.in_order(single).select(SLOT, "v").rows() == [(s, *expected[s]) for s in single.tolist()]
 

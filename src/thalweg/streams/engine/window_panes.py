@@ -174,7 +174,7 @@ class Contents:
                 within = pl.col(ROUND).is_between(low, low + step - 1)
                 held = None if rest is None else rest.with_columns(pl.lit(low, dtype=pl.Int64).alias(ROUND))
                 some = [one for one in (held, None if new is None else new.filter(within)) if one is not None]
-                pane, rest = self._cut(table, [one for one in some if one.height], fires.filter(within))
+                pane, rest = self._cut(table, [part for part in some if part.height], fires.filter(within))
                 found.append(pane)
             panes.append(_stacked(found))
             store.free(windows)
@@ -194,8 +194,7 @@ class Contents:
             pane = whole.join(fires, on=[SLOT, ROUND], how="semi")
             rest = whole.join(fires, on=[SLOT, ROUND], how="anti").drop(ROUND)
             return pane, rest if rest.height else None
-        whole = _stacked(rows)
-        assert whole is not None
+        whole = rows[0] if len(rows) == 1 else pl.concat(rows, how="diagonal_relaxed")
         each = fires.select(SLOT, pl.col(ROUND).alias(_PANE)).join(whole, on=SLOT)
         each = each.filter(pl.col(ROUND) <= pl.col(_PANE)).drop(ROUND).rename({_PANE: ROUND})
         rest = self.plan.merge(table, [whole.drop(ROUND)], [SLOT])

@@ -32,7 +32,7 @@ from thalweg.streams.state.row_store import SLOT
 from thalweg.streams.state.session_index import SessionIndex
 from thalweg.streams.state.slot_table import records
 from thalweg.streams.triggers import _facts as facts
-from thalweg.streams.triggers.program import CLOCK, compile_trigger
+from thalweg.streams.triggers.program import CLOCK, KIND, compile_trigger
 from thalweg.streams.windows import TimeSemantics
 
 OPERATOR_WATERMARK = "__operator_wm"
@@ -62,10 +62,10 @@ class TriggeredWindowOperator(SlotWindowOperator):
         self.panes = panes
         self.program = compile_trigger(panes.trigger)
         self.contents = Contents(plan, self.stores, accumulating=panes.accumulating)
-        self._saved_facts = facts.WIDTH + len(self.program.kind)
+        self._saved_facts = facts.WIDTH + len(self.program)
         # Whole cache lines: a row is read for each event.
         self.facts = records(0, -(-(self._saved_facts + facts.SCRATCH) // 8) * 8)
-        self._clocks = facts.WIDTH + np.flatnonzero(self.program.kind == CLOCK)
+        self._clocks = facts.WIDTH + np.flatnonzero(self.program[:, KIND] == CLOCK)
         self._ends, self._alarms = DueQueue(), DueQueue()
         self._types: dict[str, pl.DataType] = {}
         wanted = (*keys, *sorted(plan.columns), TIMESTAMP, EFFECTIVE, OPERATOR_WATERMARK)
@@ -160,16 +160,14 @@ class TriggeredWindowOperator(SlotWindowOperator):
 
     def asking(self, panes: int, events: int = 0) -> Any:
         """What the kernels get, with room for so many panes and events."""
+        from thalweg.streams.triggers import _kernel
         from thalweg.streams.triggers._automaton import scratch
-        from thalweg.streams.triggers._kernel import Asking
 
         log, cells = (np.empty(shape, dtype=np.int64) for shape in ((panes, facts.LOG_WIDTH), (events, 2)))
-        counts = np.zeros(4, dtype=np.int64)
-        marks, fired = scratch(self.program)
-        how = self.panes
-        return Asking(
-            *(self.program, self.facts, marks, fired, log, cells, counts, self.clock, how.time_code, how.each)
-        )
+        go = np.zeros(_kernel.GO_WIDTH, dtype=np.int64)
+        go[_kernel.CLOCK], go[_kernel.PANE_TIME] = self.clock, self.panes.time_code
+        go[_kernel.EACH] = self.panes.each
+        return _kernel.Asking(self.program, self.facts, scratch(self.program), log, cells, go)
 
     def ask_now(self, slots: Slots, *, at_end: bool, watermark: int | None = None) -> Slots:
         """Asks these windows' triggers now; returns the log of panes."""
@@ -178,7 +176,7 @@ class TriggeredWindowOperator(SlotWindowOperator):
         job = self.asking(len(slots))
         starts = self.starts_of(slots, self.facts[slots, facts.END])
         at_moment(job, slots, starts, self.closed if watermark is None else watermark, at_end)
-        log: Slots = job.log[: job.counts[PANES]]
+        log: Slots = job.log[: job.go[PANES]]
         return log
 
     def asked_once(self, slots: Slots, watermark: int) -> Slots:
@@ -195,7 +193,8 @@ class TriggeredWindowOperator(SlotWindowOperator):
         self._reserve()
         if self.index.capacity > len(self.facts):
             more = records(self.index.capacity, self.facts.shape[1])
-            more[: len(self.facts)] = self.facts
+            used = min(self.index.used, len(self.facts))
+            more[:used] = self.facts[:used]
             self.facts = more
             self._ends.reserve(len(self.facts))
             self._alarms.reserve(len(self.facts))

@@ -70,15 +70,15 @@ class TriggeredAlignedOperator(TriggeredWindowOperator):
             *(job, self.index.arrays(), *self.identify(events), contiguous(events[WINDOW_END]), times, watermarks),
             *(contiguous(events[EFFECTIVE]) - self.panes.lateness, slots, cells, created),
         )
-        created = created[: job.counts[BEGUN]]
+        created = created[: job.go[BEGUN]]
         self.index.schedule_new(slots[created])
         self.names.write(events[created].select(*self.keys, pl.Series(SLOT, slots[created])))
-        log = job.log[: job.counts[PANES]]
+        log = job.log[: job.go[PANES]]
         if not self.panes.each and number:
             log = np.concatenate([log, self.asked_once(slots, int(watermarks[-1]))])
         log[:, facts.START] = self.starts_of(log[:, facts.SLOT], log[:, facts.STOP])
         late = self._book(rows, events, slots)
-        yield from self.give(Taken(self.in_cells(events, cells), job.cells[: job.counts[CELLS]]), log)
+        yield from self.give(Taken(self.in_cells(events, cells), job.cells[: job.go[CELLS]]), log)
         if late.height:
             yield self.late_batch(late, self._last_end(), columns_of(late))
 
@@ -115,7 +115,7 @@ class TriggeredAlignedOperator(TriggeredWindowOperator):
         self.account.absorbed -= outside + ignored + len(late)
         self.account.filtered += outside + ignored
         self.account.late += len(late)
-        return rows[late]
+        return rows[pl.Series(late)]
 
 
 class TriggeredSessionOperator(TriggeredWindowOperator):
@@ -180,15 +180,15 @@ class TriggeredSessionOperator(TriggeredWindowOperator):
         """Contents, names and index after the events of one go. `watermark`: the triggers are asked now, with that."""
         from thalweg.streams.triggers._kernel import BEGUN, CELLS, MERGED, PANES
 
-        created, gone = created[: job.counts[BEGUN]], gone[: job.counts[MERGED]].copy()
-        log = job.log[: job.counts[PANES]]
+        created, gone = created[: job.go[BEGUN]], gone[: job.go[MERGED]].copy()
+        log = job.log[: job.go[PANES]]
         if watermark is not None:
             log = np.concatenate([log, self.asked_once(slots, watermark)])
         self.index.schedule_new(slots[created])
         if len(created):
             born = events[created].select(*self.keys, pl.Series(SLOT, slots[created])).filter(pl.col(SLOT) >= 0)
             self.names.write(born.unique(SLOT, keep="first"))
-        taken = Taken(self.in_cells(events, cells), job.cells[: job.counts[CELLS]])
+        taken = Taken(self.in_cells(events, cells), job.cells[: job.go[CELLS]])
         yield from self.give(taken, log, None, Merged(gone, self.index.merged_into(gone)))
         self.bury(gone)
 
@@ -199,4 +199,4 @@ class TriggeredSessionOperator(TriggeredWindowOperator):
         self.account.filtered += ignored
         self.account.late += len(late)
         if len(late):
-            yield self.late_batch(rows[late], pl.col(TIMESTAMP) + self.window.gap, columns_of(rows))
+            yield self.late_batch(rows[pl.Series(late)], pl.col(TIMESTAMP) + self.window.gap, columns_of(rows))

@@ -86,7 +86,7 @@ def assign(
 def begin(index: Any, place: int, before: int, time: int, a: int, b: int) -> np.int64:
     """A new session in its key's list, after session `before` (-1: at the head); returns its slot."""
     table, sessions, control = index.table, index.sessions, index.control
-    new = take_slot(index.free, control, len(sessions))
+    new: np.int64 = take_slot(index.free, control, len(sessions))
     row = sessions[new]
     row[START], row[LAST], row[TARGET], row[DUE] = time, time, NONE, NONE
     row[KEY_FIRST], row[KEY_SECOND], row[SERIAL] = a, b, control[NEXT]

@@ -7,7 +7,7 @@ which window it is and after how many of its panes it came.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -15,7 +15,7 @@ from numba import njit
 from thalweg.streams.state._sessions import FOLLOWING, LAST, START, begin, follow, stretch, swallow
 from thalweg.streams.state._slot_table import HEAD, NONE, find
 from thalweg.streams.state.session_index import SessionArrays
-from thalweg.streams.triggers._automaton import ARMS, MAY_FIRE, fire, merge, ready, take_event
+from thalweg.streams.triggers._automaton import ARMS, MAY_FIRE, fire, merge, ready, scratch, take_event
 from thalweg.streams.triggers._facts import (
     ARMED,
     CELL,
@@ -37,13 +37,15 @@ from thalweg.streams.triggers._facts import (
     TURNS,
     WIDTH,
 )
-from thalweg.streams.triggers.program import Int64s, Program
+from thalweg.streams.triggers.program import Int64s
 
 IGNORED = -2
 """In place of a slot: the event's window has a trigger that is finished."""
 
-PANES, CELLS, BEGUN, MERGED = range(4)
-"""What `counts` counts."""
+PANES, CELLS, BEGUN, MERGED, CLOCK, PANE_TIME, EACH = range(7)
+"""Columns of `go`. How many panes were given, cells begun, windows begun and merged away; what the clock says; what a
+pane's time is; whether triggers are asked after each event (otherwise the caller asks once for a batch)."""
+GO_WIDTH = 7
 
 _M1, _M2 = np.uint64(0xC6A4A7935BD1E995), np.uint64(0x9FB21C651E98DF25)
 _R = np.uint64(32)
@@ -52,18 +54,13 @@ _R = np.uint64(32)
 class Asking(NamedTuple):
     """What the kernels need to ask a trigger."""
 
-    program: Program
-    facts: Any
+    program: Int64s
+    facts: Int64s
     marks: Int64s
-    fired: Int64s
-    log: Any
-    cells: Any
+    log: Int64s
+    cells: Int64s
     """A row per cell that has been begun in this go."""
-    counts: Int64s
-    clock: int
-    pane_time: int
-    each: bool
-    """Ask after each event; otherwise the caller asks once for a batch."""
+    go: Int64s
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -81,78 +78,96 @@ def with_ends(a: Int64s, b: Int64s, ends: Int64s) -> tuple[Int64s, Int64s]:
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def ask(job: Asking, slot: int, start: int, watermark: int, at_end: bool) -> None:
+def ask(
+    program: Int64s,
+    facts: Int64s,
+    marks: Int64s,
+    log: Int64s,
+    go: Int64s,
+    slot: int,
+    start: int,
+    watermark: int,
+    at_end: bool,
+) -> None:
     """Asks one window's trigger; a pane goes to the log. `at_end`: because the watermark passed."""
-    row = job.facts[slot]
-    passed = watermark >= row[END]
+    end = facts[slot, END]
+    passed = watermark >= end
     if passed:
-        row[ARMED] = 0
-    state = row[WIDTH:]
-    if not ready(job.program, state, passed, job.clock, job.marks):
+        facts[slot, ARMED] = 0
+    if not ready(program, facts, slot, passed, go[CLOCK], marks):
         return
-    done = fire(job.program, state, passed, job.marks, job.fired)
+    done = fire(program, facts, slot, passed, marks)
     later, timing = -1, EARLY
     if passed:
-        later = row[LATER]
-        row[LATER] += 1
+        later = facts[slot, LATER]
+        facts[slot, LATER] += 1
         timing = ON_TIME if at_end and later == 0 else LATE
-    held = job.pane_time != END_OF_WINDOW and row[HOLD] != NO_HOLD
-    entry = job.log[job.counts[PANES]]
-    entry[0], entry[1], entry[2], entry[3] = slot, row[TURNS], start, row[END]
-    entry[4], entry[5], entry[6], entry[7] = row[INDEX], later, timing, 1 if done else 0
-    entry[8] = row[HOLD] if held else row[END] - 1
-    job.counts[PANES] += 1
-    row[INDEX] += 1
-    row[HOLD] = NO_HOLD
-    row[TURNS] += 1
-    row[CELL] = NONE
+    held = go[PANE_TIME] != END_OF_WINDOW and facts[slot, HOLD] != NO_HOLD
+    entry = log[go[PANES]]
+    entry[0], entry[1], entry[2], entry[3] = slot, facts[slot, TURNS], start, end
+    entry[4], entry[5], entry[6], entry[7] = facts[slot, INDEX], later, timing, 1 if done else 0
+    entry[8] = facts[slot, HOLD] if held else end - 1
+    go[PANES] += 1
+    facts[slot, INDEX] += 1
+    facts[slot, HOLD] = NO_HOLD
+    facts[slot, TURNS] += 1
+    facts[slot, CELL] = NONE
     if done:
-        row[FINISHED] = 1
+        facts[slot, FINISHED] = 1
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def ask_if_passed(job: Asking, slot: int, start: int, watermark: int) -> None:
-    """Before an event that finds its window's end passed, the window is asked for that.
+def to_be_asked(facts: Int64s, slot: int, watermark: int) -> bool:
+    """Whether an event finds its window's end passed, for which the window is then asked before it.
 
     So it does not matter whether the watermark came between two batches or within one.
     """
-    row = job.facts[slot]
-    if row[ARMED] == 1 and row[FINISHED] == 0 and watermark >= row[END]:
-        ask(job, slot, start, watermark, True)
+    return bool(facts[slot, ARMED] == 1 and facts[slot, FINISHED] == 0 and watermark >= facts[slot, END])
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def take(job: Asking, slot: int, start: int, time: int, watermark: int) -> int:
+def take(
+    program: Int64s,
+    facts: Int64s,
+    marks: Int64s,
+    log: Int64s,
+    cells: Int64s,
+    go: Int64s,
+    slot: int,
+    start: int,
+    time: int,
+    watermark: int,
+) -> int:
     """Takes an event into a window; returns its cell, -1 where the window's trigger is finished.
 
     An event behind the watermark has no say in the pane's time.
     """
-    row = job.facts[slot]
-    if row[FINISHED] == 1:
+    if facts[slot, FINISHED] == 1:
         return NONE
-    cell = row[CELL]
+    cell: int = facts[slot, CELL]
     if cell == NONE:
-        cell = job.counts[CELLS]
-        job.counts[CELLS] += 1
-        row[CELL] = cell
-        job.cells[cell, CELL_SLOT], job.cells[cell, CELL_ROUND] = slot, row[TURNS]
-    told = take_event(job.program, row[WIDTH:], job.clock, job.marks)
+        cell = go[CELLS]
+        go[CELLS] += 1
+        facts[slot, CELL] = cell
+        cells[cell, CELL_SLOT], cells[cell, CELL_ROUND] = slot, facts[slot, TURNS]
+    told = take_event(program, facts, slot, go[CLOCK], marks)
     if told & ARMS != 0:
-        row[ARMED] = 1
-    if time >= watermark and job.pane_time != END_OF_WINDOW:
-        hold_time(row, time, job.pane_time)
-    if job.each and (told & MAY_FIRE != 0 or watermark >= row[END]):
-        ask(job, slot, start, watermark, False)
+        facts[slot, ARMED] = 1
+    if time >= watermark and go[PANE_TIME] != END_OF_WINDOW:
+        hold_time(facts, slot, time, go[PANE_TIME])
+    if go[EACH] == 1 and (told & MAY_FIRE != 0 or watermark >= facts[slot, END]):
+        ask(program, facts, marks, log, go, slot, start, watermark, False)
     return cell
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def hold_time(row: Int64s, time: int, pane_time: int) -> None:
+def hold_time(facts: Int64s, slot: int, time: int, pane_time: int) -> None:
     """Takes a time into the pane's."""
-    if row[HOLD] == NO_HOLD:
-        row[HOLD] = time
+    held = facts[slot, HOLD]
+    if held == NO_HOLD:
+        facts[slot, HOLD] = time
     else:
-        row[HOLD] = min(row[HOLD], time) if pane_time == EARLIEST else max(row[HOLD], time)
+        facts[slot, HOLD] = min(held, time) if pane_time == EARLIEST else max(held, time)
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -178,7 +193,8 @@ def in_windows(
     shortest = min(len(a), len(b), len(times), len(watermarks), len(horizons), len(slots), len(cells), len(created))
     if min(shortest, len(job.cells)) < len(ends) or len(job.log) < 2 * len(ends):
         raise ValueError("columns of unequal length")
-    table = index.table
+    table, facts, go = index.table, job.facts, job.go
+    program, marks, log, of_cells = job.program, job.marks, job.log, job.cells
     for i in range(len(ends)):
         cells[i] = NONE
         if ends[i] <= horizons[i]:
@@ -188,10 +204,11 @@ def in_windows(
         slot = table[place, HEAD]
         if slot == NONE:
             slot = begin_window(job, index, place, NONE, ends[i] - 1, a[i], b[i])
-            created[job.counts[BEGUN]] = i
-            job.counts[BEGUN] += 1
-        ask_if_passed(job, slot, 0, watermarks[i])
-        cells[i] = take(job, slot, 0, times[i], watermarks[i])
+            created[go[BEGUN]] = i
+            go[BEGUN] += 1
+        if to_be_asked(facts, slot, watermarks[i]):
+            ask(program, facts, marks, log, go, slot, 0, watermarks[i], True)
+        cells[i] = take(program, facts, marks, log, of_cells, go, slot, 0, times[i], watermarks[i])
         slots[i] = slot if cells[i] != NONE else IGNORED
 
 
@@ -200,11 +217,12 @@ def at_moment(job: Asking, slots: Int64s, starts: Int64s, watermark: int, at_end
     """Asks windows: those whose end has been passed (`at_end`), or for what the clock or a batch brought."""
     if len(starts) < len(slots) or len(job.log) < len(slots):
         raise ValueError("columns of unequal length")
+    program, facts, marks, log, go = job.program, job.facts, job.marks, job.log, job.go
     for i in range(len(slots)):
-        row = job.facts[slots[i]]
-        if row[FINISHED] == 1 or (at_end and (row[ARMED] == 0 or row[END] > watermark)):
+        slot = slots[i]
+        if facts[slot, FINISHED] == 1 or (at_end and (facts[slot, ARMED] == 0 or facts[slot, END] > watermark)):
             continue
-        ask(job, slots[i], starts[i], watermark, at_end)
+        ask(program, facts, marks, log, go, slot, starts[i], watermark, at_end)
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -227,20 +245,22 @@ def in_sessions(
     `horizons[i]` is where sessions are let go for event i: the watermark less the allowed lateness. Stops before an
     event that would merge a session that has given a pane in this go; returns the event where to go on.
     """
-    table, sessions, counts = index.table, index.sessions, job.counts
+    table, sessions, gap = index.table, index.sessions, index.gap
+    program, facts, marks, log, of_cells, go = job.program, job.facts, job.marks, job.log, job.cells, job.go
     i = first
     while i < len(times):
         time, watermark = times[i], watermarks[i]
-        limit = max(time, horizons[i]) - index.gap
+        limit = max(time, horizons[i]) - gap
         place = find(table, a[i], b[i])
         # In falling order of LAST: where one ends at or before the event or the horizon, all further ones do.
         joined, moved = 0, False
         session = table[place, HEAD]
         while session != NONE and sessions[session, LAST] > limit:
-            if sessions[session, START] - time < index.gap:
+            if sessions[session, START] - time < gap:
                 joined += 1
-                ask_if_passed(job, session, sessions[session, START], watermark)
-                moved = moved or job.facts[session][TURNS] > 0
+                if to_be_asked(facts, session, watermark):
+                    ask(program, facts, marks, log, go, session, sessions[session, START], watermark, True)
+                moved = moved or facts[session, TURNS] > 0
             session = sessions[session, FOLLOWING]
         if joined > 1 and moved:
             break
@@ -248,41 +268,42 @@ def in_sessions(
         session = table[place, HEAD]
         while session != NONE and sessions[session, LAST] > limit:
             after = sessions[session, FOLLOWING]
-            if sessions[session, START] - time >= index.gap:
+            if sessions[session, START] - time >= gap:
                 before = session
             elif found == NONE:
                 found = session
                 before = session
             else:
                 swallow(sessions, found, before, session)
-                gone[counts[MERGED]] = session
-                counts[MERGED] += 1
-                join(job, job.facts[found], job.facts[session])
+                gone[go[MERGED]] = session
+                go[MERGED] += 1
+                join(program, facts, found, session, go[PANE_TIME])
             session = after
         cells[i] = NONE
-        if found == NONE and time + index.gap <= horizons[i]:
+        if found == NONE and time + gap <= horizons[i]:
             slots[i] = NONE
             i += 1
             continue
         if found == NONE:
             found = begin_window(job, index, place, before, time, a[i], b[i])
-            created[counts[BEGUN]] = i
-            counts[BEGUN] += 1
+            created[go[BEGUN]] = i
+            go[BEGUN] += 1
         else:
-            grow(job.facts[found], sessions, found, time, index.gap)
-        cells[i] = take(job, found, sessions[found, START], time, watermark)
+            grow(facts, sessions, found, time, gap)
+        start = sessions[found, START]
+        cells[i] = take(program, facts, marks, log, of_cells, go, found, start, time, watermark)
         slots[i] = found if cells[i] != NONE else IGNORED
         i += 1
-    if counts[MERGED]:
+    if go[MERGED]:
         follow(sessions, slots[first:i])
-        follow(sessions, job.cells[: counts[CELLS], CELL_SLOT])
+        follow(sessions, of_cells[: go[CELLS], CELL_SLOT])
     return i
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def begin_window(job: Asking, index: SessionArrays, place: int, before: int, time: int, a: int, b: int) -> np.int64:
     """A new session of the index with its facts; returns its slot."""
-    new = begin(index, place, before, time, a, b)
+    new: np.int64 = begin(index, place, before, time, a, b)
     row = job.facts[new]
     row[:] = 0
     row[END], row[HOLD], row[CELL] = time + index.gap, NO_HOLD, NONE
@@ -290,37 +311,34 @@ def begin_window(job: Asking, index: SessionArrays, place: int, before: int, tim
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def grow(row: Int64s, sessions: Int64s, slot: int, time: int, gap: int) -> None:
+def grow(facts: Int64s, sessions: Int64s, slot: int, time: int, gap: int) -> None:
     """A session takes a time; where its bounds change it is another window, whose panes count from 0."""
     end = max(sessions[slot, LAST], time) + gap
-    if end != row[END] or time < sessions[slot, START]:
-        row[INDEX], row[LATER] = 0, 0
+    if end != facts[slot, END] or time < sessions[slot, START]:
+        facts[slot, INDEX], facts[slot, LATER] = 0, 0
     stretch(sessions, slot, time)
-    row[END] = end
+    facts[slot, END] = end
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def join(job: Asking, row: Int64s, other: Int64s) -> None:
+def join(program: Int64s, facts: Int64s, slot: int, other: int, pane_time: int) -> None:
     """A session takes in another one. Its bounds change, so its panes count from 0."""
-    merge(job.program, row[WIDTH:], other[WIDTH:])
-    row[INDEX], row[LATER], row[ARMED] = 0, 0, 0
-    row[FINISHED] = max(row[FINISHED], other[FINISHED])
-    if other[HOLD] != NO_HOLD:
-        hold_time(row, other[HOLD], job.pane_time)
+    merge(program, facts, slot, other)
+    facts[slot, INDEX], facts[slot, LATER], facts[slot, ARMED] = 0, 0, 0
+    facts[slot, FINISHED] = max(facts[slot, FINISHED], facts[other, FINISHED])
+    if facts[other, HOLD] != NO_HOLD:
+        hold_time(facts, slot, facts[other, HOLD], pane_time)
 
 
-def warm_up(program: Program) -> None:
+def warm_up(program: Int64s) -> None:
     """Compiles (or loads from the cache) the kernels, so that the first event does not wait for them."""
     from thalweg.streams.state.session_index import SessionIndex
 
     index = SessionIndex(10)
     index.make_room(1)
     nothing = np.zeros(0, dtype=np.int64)
-    parts = len(program.kind)
-    facts, log = np.zeros((1, WIDTH + parts + SCRATCH), dtype=np.int64), np.zeros((4, LOG_WIDTH), dtype=np.int64)
-    marks, fired = np.zeros(parts, dtype=np.int64), np.zeros(parts, dtype=np.int64)
-    cells, counts = np.zeros((4, 2), dtype=np.int64), np.zeros(4, dtype=np.int64)
-    job = Asking(program, facts, marks, fired, log, cells, counts, 0, 0, True)
+    facts, log = (np.zeros((4, width), dtype=np.int64) for width in (WIDTH + len(program) + SCRATCH, LOG_WIDTH))
+    job = Asking(program, facts, scratch(program), log, np.zeros((4, 2), dtype=np.int64), np.zeros(GO_WIDTH, np.int64))
     with_ends(nothing, nothing, nothing)
     in_windows(job, index.arrays(), *([nothing] * 9))
     at_moment(job, nothing, nothing, 0, True)

@@ -1,4 +1,4 @@
-"""A trigger as flat arrays, so that a kernel can ask it for millions of windows.
+"""A trigger as one flat array, so that a kernel can ask it for millions of windows.
 
 Its parts are numbered in post-order: children before parents, each part's descendants just before it, the whole last.
 So what goes up runs forwards over the numbers, what goes down runs backwards, and a reset clears a range.
@@ -7,7 +7,6 @@ So what goes up runs forwards over the numbers, what goes down runs backwards, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,16 +38,9 @@ _KINDS: dict[type[Trigger], int] = {
 }
 
 
-class Program(NamedTuple):
-    """What the kernels take. Part n has `kind[n]`, `size[n]` parts with itself, and the children
-    `children[first[n] : first[n] + number[n]]`; those of AfterWatermark are (early, late), -1 for none."""
-
-    kind: Int64s
-    argument: Int64s
-    size: Int64s
-    first: Int64s
-    number: Int64s
-    children: Int64s
+KIND, ARGUMENT, SIZE, NUMBER, CHILD = range(5)
+"""Columns of a program. Part n has SIZE parts with itself and NUMBER children, the first of which is in column CHILD,
+the next in the column after it; those of AfterWatermark are (early, late), -1 for none."""
 
 
 @dataclass
@@ -59,19 +51,15 @@ class _Part:
     children: list[int]
 
 
-def compile_trigger(trigger: Trigger) -> Program:
-    """The trigger's program."""
+def compile_trigger(trigger: Trigger) -> Int64s:
+    """The trigger's program: a row per part."""
     parts: list[_Part] = []
     _add(trigger, parts)
-    first = np.cumsum([0, *(len(part.children) for part in parts)])[:-1]
-    return Program(
-        kind=_array([part.kind for part in parts]),
-        argument=_array([part.argument for part in parts]),
-        size=_array([part.size for part in parts]),
-        first=_array(first),
-        number=_array([len(part.children) for part in parts]),
-        children=_array([child for part in parts for child in part.children]),
-    )
+    program = np.full((len(parts), CHILD + max(len(part.children) for part in parts)), -1, dtype=np.int64)
+    for row, part in zip(program, parts, strict=True):
+        row[:CHILD] = part.kind, part.argument, part.size, len(part.children)
+        row[CHILD : CHILD + len(part.children)] = part.children
+    return program
 
 
 def _add(trigger: Trigger, parts: list[_Part]) -> int:
@@ -88,7 +76,3 @@ def _add(trigger: Trigger, parts: list[_Part]) -> int:
 
 def _repeated(trigger: Trigger) -> Trigger:
     return trigger if isinstance(trigger, Repeatedly) else Repeatedly(trigger)
-
-
-def _array(values: Any) -> Int64s:
-    return np.array(values, dtype=np.int64)
