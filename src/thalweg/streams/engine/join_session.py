@@ -24,7 +24,8 @@ from thalweg.streams.plan.join_columns import How, JoinColumns
 from thalweg.streams.state import keyed_rows, session_index
 from thalweg.streams.state.keyed_rows import LABELS, KeyedRows
 from thalweg.streams.state.row_lists import Int64s, Keys
-from thalweg.streams.state.session_index import SessionIndex, grown
+from thalweg.streams.state.session_index import SessionIndex
+from thalweg.streams.state.slot_table import grown
 
 _ARRIVAL = "__arrival"
 """Which row of the operator it is, Int64: counted over both sides."""
@@ -86,7 +87,7 @@ class SessionJoin(JoinOperator):
 
     def _assign(self, keys: Keys, times: Int64s, judged: Int64s) -> tuple[Int64s, Int64s]:
         """The session of each row (-1: late), and the rows that began one which is still there."""
-        given = self.index.assign(pl.DataFrame({"a": keys.first, "b": keys.second}), times, judged)
+        given = self.index.assign(keys.numbers, times, judged)
         if self.index.capacity > len(self._witness):
             self._witness = grown(self._witness, self.index.capacity)
         old = given.gone[self._witness[given.gone] >= 0]  # others began in this batch: no row is noted there yet
