@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ThalwegError(Exception):
     """The base of all errors raised by Thalweg."""
@@ -32,7 +34,13 @@ class RestartRequired(ConnectorError):
 
 
 class NotReady(ConnectorError):
-    """What is needed from outside can't be had just now. Nothing is lost: the same call may succeed later."""
+    """What is needed from outside can't be had just now. Nothing is lost: the same call may succeed later.
+
+    Attributes:
+        rows: the records that lack it, by their number in the batch; None: any of them may.
+    """
+
+    rows: Sequence[int] | None = None
 
 
 class SourceClosed(ConnectorError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -20,11 +21,16 @@ class Gate(HttpServer):
         authorization: the header's value, such as "Bearer secret"; None: anybody may pass.
         folder: where to; then the gate speaks TLS with a certificate of its own, `ca`.
         port: 0: any; that of an earlier gate takes its place.
+
+    Attributes:
+        open: while it is not set, requests are taken and not answered.
     """
 
     def __init__(self, target: str, authorization: str | None, folder: Path | None = None, port: int = 0) -> None:
         self.ca = None if folder is None else folder / "ca.pem"
-        super().__init__(_handler(target, authorization), port)
+        self.open = threading.Event()
+        self.open.set()
+        super().__init__(_handler(target, authorization, self.open), port)
         if folder is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*_certificate(folder))
@@ -44,9 +50,10 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-def _handler(target: str, authorization: str | None) -> type[BaseHTTPRequestHandler]:
+def _handler(target: str, authorization: str | None, is_open: threading.Event) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def _serve(self) -> None:
+            is_open.wait()
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if authorization is not None and self.headers.get("Authorization") != authorization:
                 self._answer(401, b'{"error_code": 40101, "message": "Unauthorized"}')

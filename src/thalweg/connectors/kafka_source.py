@@ -8,7 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 from thalweg.connectors.source_batch import decode_batch
-from thalweg.errors import ConfigurationError, ConnectorError, NotReady, RestartRequired, SourceClosed
+from thalweg.errors import ConfigurationError, ConnectorError, RestartRequired, SourceClosed
+from thalweg.formats.patience import serves_others
 from thalweg.kafka._held import HeldRecords
 from thalweg.kafka.consumer import BEGINNING, RecordConsumer, open_consumer
 from thalweg.kafka.consumer_errors import OffsetOutOfRange
@@ -64,6 +65,7 @@ class KafkaSource:
         self.topic = topic
         self.group = f"{job.name}-{topic}"
         self._brokers = brokers
+        serves_others(decoder)
         self._decoder = decoder
         self._job = job
         self._clock = job.clock or _wall_clock
@@ -117,8 +119,10 @@ class KafkaSource:
                 "not read; was the topic made anew with fewer partitions?"
             )
         if self._started:
-            self._held.drop([(self.topic, partition) for partition in positions])
-            self.consumer.seek({(self.topic, p): position for p, position in positions.items()})
+            moved = {(self.topic, p): position for p, position in positions.items()}
+            with self._held.pausing(self.consumer):
+                self._held.drop(moved)
+            self.consumer.seek(moved)
             return
         named = {(self.topic, p): position for p, position in positions.items()}
         self._start(self._first_positions() | named if len(named) < len(self._partitions) else named)
@@ -146,10 +150,10 @@ class KafkaSource:
             self.seek({})
         self._check_membership()
         if self._held and not self._held.remaining:
-            batch = self._decode(self._held.take()[0])
-            if batch is not None and not self._held:
-                self.consumer.resume(self.consumer.assignment())
-            return batch
+            with self._held.pausing(self.consumer):
+                done = self._held.again(self._decode)
+            if done is not None:
+                return done[0]
         try:
             raw = self.consumer.poll(max_rows, self._held_or(timeout_ms))
         except OffsetOutOfRange as error:
@@ -158,29 +162,15 @@ class KafkaSource:
         self._check_membership()
         if raw is None:
             return None
-        if not self._held:
-            return self._decode(raw)
-        self._hold(raw)
-        return None
+        with self._held.pausing(self.consumer):
+            done = self._held.decode(raw, {}, self._decode)
+        return None if done is None else done[0]
 
     def _held_or(self, timeout_ms: int) -> int:
         return min(timeout_ms, int(self._held.remaining * 1000) + 1) if self._held else timeout_ms
 
-    def _decode(self, raw: RawRecords) -> SourceBatch | None:
-        """The batch; None where its decoder is not ready: then it waits, and its topic is paused."""
-        try:
-            batch = decode_batch(raw, self._decoder, self._clock(), broker_timestamps=self._broker_timestamps)
-        except NotReady as error:
-            self._held.put_back(raw, {}, error)
-            self.consumer.pause(self.consumer.assignment())
-            return None
-        self._held.came(self.topic)
-        return batch
-
-    def _hold(self, raw: RawRecords) -> None:
-        """One more that was on its way when the topic was paused."""
-        self._held.keep(raw, {})
-        self.consumer.pause(self.consumer.assignment())
+    def _decode(self, raw: RawRecords) -> SourceBatch:
+        return decode_batch(raw, self._decoder, self._clock(), broker_timestamps=self._broker_timestamps)
 
     def caught_up(self) -> frozenset[int]:
         return frozenset(tp[1] for tp in self.consumer.caught_up() - self._held.starts().keys())

@@ -57,6 +57,11 @@ class Loan:
         self._lock = threading.Lock()
         handle.hold()
 
+    def share(self) -> None:
+        """One more batch has a part in it."""
+        with self._lock:
+            self.shares += 1
+
     def release(self) -> None:
         """Gives one share back; the messages go with the last."""
         with self._lock:
@@ -82,6 +87,17 @@ class Share:
         """The batch has lost its other rows."""
         self.messages = self.messages[rows]
         return self
+
+    def share(self, rows: npt.NDArray[np.bool_]) -> Share:
+        """The owner of a second batch, of these rows.
+
+        Raises:
+            ConnectorError: the batch was released.
+        """
+        if self._loan is None:
+            raise ConnectorError("the records are released already")
+        self._loan.share()
+        return Share(self._loan, self.messages[rows])
 
     def release(self) -> None:
         loan, self._loan = self._loan, None

@@ -28,6 +28,10 @@ class PlainOwner:
         self._messages = list(compress(self._messages, rows.tolist()))
         return self
 
+    def share(self, rows: npt.NDArray[np.bool_]) -> PlainOwner:
+        """The owner of a second batch, of these rows."""
+        return PlainOwner(self._buffers, list(compress(self._messages, rows.tolist())))
+
     def headers(self, dtype: pl.DataType) -> pl.Series:
         """The records' headers; an empty list where a record has none."""
         rows = [

@@ -18,6 +18,9 @@ class Cut(Protocol):
     def keep(self, rows: npt.NDArray[np.bool_]) -> Cut:
         """The batch has lost its other rows."""
 
+    def share(self, rows: npt.NDArray[np.bool_]) -> Cut:
+        """The owner of a second batch, of these rows: the memory goes when both are released."""
+
 
 def some(raw: RawRecords, keep: npt.NDArray[np.bool_], owner: object, topic: str | None = None) -> RawRecords:
     """The records for which `keep` is true, with an owner of their own."""
@@ -32,6 +35,22 @@ def some(raw: RawRecords, keep: npt.NDArray[np.bool_], owner: object, topic: str
         raw.timestamp[keep],
         owner,
     )
+
+
+def divide(raw: RawRecords, second: npt.NDArray[np.bool_]) -> tuple[RawRecords | None, RawRecords | None]:
+    """Two batches of one, each with its share of the memory: the records for which `second` is false, and the others.
+
+    None where there are none.
+    """
+    if not second.any():
+        return raw, None
+    if second.all():
+        return None, raw
+    owner, raw.owner = raw.owner, None
+    if isinstance(owner, Cut):
+        other = some(raw, second, owner.share(second))
+        return some(raw, ~second, owner.keep(~second)), other
+    return some(raw, ~second, owner), some(raw, second, owner)
 
 
 def without(batches: Iterable[RawRecords], partitions: Iterable[tuple[str, int]]) -> list[RawRecords]:

@@ -38,15 +38,16 @@ class Positions:
     def lag(self, *, ask: bool = False) -> dict[TopicPartition, int]:
         """Records of each partition that were not given yet. Without `ask`, partitions not heard of are left out."""
         ends, positions = self.end_offsets(ask=ask), self.positions()
-        if not (self._buffer or self._buffer.held):  # then all before an end that was reached is read, if only markers
-            reached = self._consumer.reached_ends()
+        if not self._buffer:  # then all before an end that was reached is read, if only markers
+            waiting = self._buffer.held.partitions()
+            reached = {tp: end for tp, end in self._consumer.reached_ends().items() if tp not in waiting}
             positions |= reached
             ends = ends if ask else ends | reached
         return {tp: max(0, ends[tp] - positions[tp]) for tp in self.assignment() if tp in ends and tp in positions}
 
     def read_to(self, partition: TopicPartition, offset: int) -> bool:
         """Whether everything before an offset was given."""
-        if self._buffer or self._buffer.held:
+        if self._buffer or partition in self._buffer.held.partitions():
             return False
         return max(self.positions().get(partition, 0), self._consumer.reached_ends().get(partition, 0)) >= offset
 
@@ -115,8 +116,9 @@ class Positions:
     def resume(self, partitions: Iterable[TopicPartition] | None = None) -> None:
         wanted = self._some(partitions)
         self._events.paused.difference_update(wanted)
-        if not self._buffer.held:  # else they go on when what waits is through
-            self._consumer.resume(wanted)
+        waiting = self._buffer.held.partitions()  # these go on when what waits is through
+        if goes_on := [tp for tp in wanted if tp not in waiting]:
+            self._consumer.resume(goes_on)
 
     # ---------------------------------------------------------------- for others
 

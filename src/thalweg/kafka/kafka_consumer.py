@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from thalweg.durations import Duration, milliseconds
-from thalweg.errors import ConfigurationError, ConnectorError, NotReady, RestartRequired
+from thalweg.errors import ConfigurationError, ConnectorError, RestartRequired
 from thalweg.formats import Format
 from thalweg.kafka._consumer_buffer import Buffer
 from thalweg.kafka._group_events import GroupEvents, RebalanceCallback
@@ -22,7 +22,6 @@ from thalweg.kafka.consumer import BEGINNING, COMMITTED, END, TopicPartition, op
 from thalweg.kafka.consumer_positions import Positions
 from thalweg.kafka.rows import BadRecords, KafkaRecord, RecordReader
 from thalweg.kafka.security import client_settings
-from thalweg.records import RawRecords
 
 if TYPE_CHECKING:
     from thalweg.kafka.security import KafkaSecurity
@@ -321,11 +320,10 @@ class KafkaConsumer(Positions):
         """One poll into the buffer; whether anything came."""
         held = self._buffer.held
         if held and not held.remaining:
-            try:
-                return self._decode(*held.take())
-            finally:
-                if not held:
-                    self._consumer.resume(self.assignment() - self._events.paused)
+            with held.pausing(self._consumer, self._events.paused):
+                done = held.again(self._reader.read)
+            if done is not None:
+                return self._put(*done)
         if held:
             timeout = min(timeout, held.remaining)
         # Not longer than until the next automatic commit is due.
@@ -341,29 +339,20 @@ class KafkaConsumer(Positions):
                 return False
             raise
         if raw is None:
-            if not self._buffer.held:
-                self._ledger.at_end(self._consumer.reached_ends())
+            waiting = held.partitions()
+            self._ledger.at_end({tp: end for tp, end in self._consumer.reached_ends().items() if tp not in waiting})
             if self._due():
                 self._commit_handled()
             return False
         topic, moved = raw.topic, self._consumer.positions()
         positions = {(topic, p): moved[topic, p] for p in np.flatnonzero(np.bincount(raw.partition)).tolist()}
-        if self._buffer.held:  # was on its way when its partition was paused
-            self._buffer.held.keep(raw, positions)
-            self._consumer.pause(self.assignment())
-            return False
-        return self._decode(raw, positions)
+        with held.pausing(self._consumer, self._events.paused):
+            done = held.decode(raw, positions, self._reader.read)
+        return done is not None and self._put(*done)
 
-    def _decode(self, raw: RawRecords, positions: dict[TopicPartition, int]) -> bool:
-        """Records into the buffer; false where their decoder is not ready: they wait, and nothing is fetched."""
-        held = self._buffer.held
-        try:
-            frame, letters = self._reader.read(raw)
-        except NotReady as error:
-            held.put_back(raw, positions, error)
-            self._consumer.pause(self.assignment())
-            return False
-        held.came(raw.topic)
+    def _put(self, read: tuple[pl.DataFrame, pl.DataFrame | None], positions: dict[TopicPartition, int]) -> bool:
+        """What was decoded into the buffer."""
+        frame, letters = read
         self._buffer.put(frame, positions)
         if letters is not None:
             if self._on_bad_records is None:

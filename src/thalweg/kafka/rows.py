@@ -12,6 +12,7 @@ from thalweg.errors import ConfigurationError, ConnectorError, NotReady
 from thalweg.formats import Format, open_format
 from thalweg.formats.binary import binary_column
 from thalweg.formats.dead_records import dead_records
+from thalweg.formats.patience import serves_others
 from thalweg.records import Decoder, Int64s, RawRecords
 
 KEY, TOPIC, PARTITION, OFFSET, TIMESTAMP, HEADERS = (
@@ -78,6 +79,8 @@ class RecordReader:
         made = open_format(format) if isinstance(format, str) else format
         # Raw values need no decoder: the kernel that copies keys copies them too.
         self._decoder: Decoder | None = None if made.name == "raw" else made.decoder(schema, columns)
+        if self._decoder is not None:
+            serves_others(self._decoder)
         self.plain = made.name in ("raw", "text")
         self._text_keys = key_format == "text"
         self._headers = headers

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ import pytest
 from tests.integration.registry.test_registry import V1, V2, framed
 from tests.servers.apicurio import Apicurio
 from tests.servers.gate import Gate
+from tests.unit.formats.conftest import raw_records
 from thalweg.connectors.sqlite_log import EmbeddedLog
+from thalweg.errors import NotReady
+from thalweg.formats.patience import serves_others
 from thalweg.kafka import KafkaConsumer
 from thalweg.kafka.schema_registry import AvroFormat, SchemaRegistryClient
 from thalweg.streams import App
@@ -42,9 +46,23 @@ class Outage:
     def start(self) -> None:
         self._gate = Gate(self.server.url, None, port=self.port).__enter__()
         self.port, self.url = self._gate.port, self._gate.url
+        self._is_down = False
+
+    def start_again(self) -> None:
+        """Where an earlier test has ended with it down."""
+        if self._is_down:
+            self.start()
 
     def stop(self) -> None:
+        self._is_down = True
         self._gate.__exit__(None, None, None)
+
+    def hang(self) -> None:
+        """From now on it takes questions, and does not answer."""
+        self._gate.open.clear()
+
+    def answer(self) -> None:
+        self._gate.open.set()
 
     def register(self) -> None:
         client = SchemaRegistryClient(self.url)
@@ -52,9 +70,9 @@ class Outage:
         self.ids = client.register(subject, V1), client.register(subject, V2)
         client.close()
 
-    def format(self, wait: str | None = None) -> AvroFormat:
+    def format(self, wait: str | None = None, **access: Any) -> AvroFormat:
         """A format whose client has read the first schema."""
-        client = SchemaRegistryClient(self.url, retries=0, timeout=2)
+        client = SchemaRegistryClient(self.url, **{"retries": 0, "timeout": 2, **access})
         client.schema(self.ids[0])
         return AvroFormat(client, schema=V2, wait=wait)
 
@@ -171,3 +189,90 @@ def test_after_a_set_time_they_are_dead_letters(kafka: Any, topic: str, outage: 
     [letter] = pl.concat(letters).to_dicts()
     assert (letter["offset"], letter["error_class"]) == (1, "SchemaUnavailable")
     assert "does not answer" in letter["error_message"]
+
+
+def test_only_the_partition_waits_whose_schema_a_silent_registry_has(
+    kafka: Any, new_topic: Callable[..., str], outage: Outage, tmp_path: Path
+) -> None:
+    """The client's own settings (a minute until it gives up) must not hold the others."""
+    outage.start_again()
+    topic, log = new_topic(2), tmp_path / "data.db"
+    old, new = outage.ids
+
+    def payload(number: int, note: str) -> bytes:
+        return framed(number, V1 if number == old else V2, {"id": 0, "note": note})[0]
+
+    stuck, free = [payload(old, "a"), payload(new, "b"), payload(old, "c")], [payload(old, f"{n}") for n in range(30)]
+    with EmbeddedLog(log) as opened:
+        opened.ensure_topic(topic, 2)
+    seen: dict[str, list[str]] = {"kafka": [], "embedded": [], "consumer": []}
+    workers = []
+    for name, broker in (("kafka", f"kafka://{kafka.bootstrap}"), ("embedded", f"sqlite:///{log}")):
+        app = App(f"{name}-{topic}", broker=broker)
+        format = outage.format(retries=5, timeout=10)
+        app.stream(topic, format=format).subscribe(lambda row, name=name: seen[name].append(row.note))
+        workers.append(Worker(app))
+    consumer = KafkaConsumer(
+        kafka.bootstrap, topic, group_id=topic, format=outage.format(retries=5, timeout=10), auto_commit_interval=1
+    )
+    producer = ck.Producer({"bootstrap.servers": kafka.bootstrap, "log_level": "0"})
+
+    def send(payloads: list[bytes], partition: int) -> None:
+        for each in payloads:
+            producer.produce(topic, each, partition=partition)
+        assert producer.flush(30) == 0
+        with EmbeddedLog(log) as opened:
+            opened.append_records(topic, payloads, partition=partition)
+
+    def all_have(wanted: list[str]) -> bool:
+        seen["consumer"] += notes(consumer)
+        for worker in workers:
+            if worker.error is not None:
+                raise worker.error
+        return all(set(found) >= set(wanted) for found in seen.values())
+
+    outage.hang()
+    try:
+        send(stuck, 0)
+        send(free[:10], 1)
+        while not all_have(["a", *map(str, range(10))]):
+            pass
+        send(free[10:], 1)  # what comes while the other partition waits goes through too
+        send([payload(old, "d")], 0)
+        while not all_have(["a", *map(str, range(30))]):
+            pass
+        assert consumer.lag(ask=True) == {(topic, 0): 3, (topic, 1): 0}
+        assert consumer.committed().get((topic, 0), 0) <= 1
+        assert workers[0].app.status().sources[0].lag >= 2  # as last heard: it is paused
+        assert not {"b", "c", "d"} & {note for found in seen.values() for note in found}
+    finally:
+        outage.answer()
+    while not all_have(["a", "b", "c", "d"]):
+        pass
+    for found in seen.values():
+        assert sorted(set(found)) == sorted(found)  # nothing twice
+        assert [note for note in found if note.isalpha()] == ["a", "b", "c", "d"]
+        assert [note for note in found if note.isdigit()] == [str(n) for n in range(30)]
+    while consumer.lag(ask=True) != {(topic, 0): 0, (topic, 1): 0}:
+        seen["consumer"] += notes(consumer)
+    consumer.close()
+    for worker in workers:
+        worker.end()
+
+
+def test_a_decoder_alone_waits_for_the_answer(outage: Outage) -> None:
+    outage.start_again()
+    raw = raw_records(outage.payloads())
+    decoder = outage.format(retries=5, timeout=10).for_topic(outage.topic).decoder()
+    patient = outage.format(retries=5, timeout=10).for_topic(outage.topic).decoder()
+    serves_others(decoder)
+    outage.hang()
+    with pytest.raises(NotReady, match="does not answer") as lacking:
+        decoder.decode(raw)
+    assert lacking.value.rows == [1]
+    threading.Timer(0.2, outage.answer).start()
+    assert patient.decode(raw).frame["note"].to_list() == ["old", "new", "old"]
+    while True:
+        with suppress(NotReady):
+            assert decoder.decode(raw).frame["note"].to_list() == ["old", "new", "old"]
+            break

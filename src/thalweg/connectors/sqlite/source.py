@@ -14,8 +14,8 @@ from thalweg.connectors.sqlite.codec import Chunk, to_raw
 from thalweg.connectors.sqlite.topics import Topic, Topics
 from thalweg.errors import ConfigurationError, ConnectorError, NotReady
 from thalweg.formats.dead_records import dead_records
-from thalweg.formats.patience import Patience
-from thalweg.records import Decoder, RawRecords
+from thalweg.formats.patience import Patience, serves_others
+from thalweg.records import Decoded, Decoder, RawRecords
 from thalweg.streams.batch import INGESTED, OFFSET, PARTITION, TIMESTAMP
 from thalweg.streams.connector import JobSettings, SourceBatch
 
@@ -49,6 +49,7 @@ class SqliteSource:
             raise ConfigurationError(f'start is {job.start!r}; use "earliest" or "latest"')
         self.topic = topic
         self._topics = topics
+        serves_others(decoder)
         self._decoder = decoder
         self._job = job
         self._clock = job.clock or _wall_clock
@@ -57,8 +58,8 @@ class SqliteSource:
         self._positions: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._pending: dict[int, Chunk] = {}
-        self._held: list[Chunk] = []
-        """Records whose decoder is not ready; nothing is read before they are through."""
+        self._waiting: set[int] = set()
+        """Partitions that stand at a record whose decoder is not ready."""
         self._patience = Patience(topic)
         self._woken = threading.Event()
         self._watching = False
@@ -72,7 +73,7 @@ class SqliteSource:
         self._positions = {p: (end if self._job.start == "latest" else start) for p, (start, end) in ends.items()}
         self._ends = {p: end for p, (_, end) in ends.items()}
         self._pending.clear()
-        self._held = []
+        self._waiting = set()
         return sorted(ends)
 
     def seek(self, positions: Mapping[int, int]) -> None:
@@ -88,7 +89,7 @@ class SqliteSource:
                     f"job's last commit is at {position}; was the log replaced?"
                 )
             self._positions[partition] = position
-            self._held = []
+            self._waiting.discard(partition)
             self._pending.pop(partition, None)
 
     def poll(self, max_rows: int, timeout_ms: int) -> SourceBatch | None:
@@ -96,13 +97,11 @@ class SqliteSource:
         signal = self._topics.database.signal
         while not self._woken.is_set():
             seen = signal.version  # before the look, so that nothing that comes meanwhile is slept through
-            if self._held:
-                if self._patience.remaining <= max(0.0, deadline - time.monotonic()):
-                    self._woken.wait(self._patience.remaining)
-                    return self._decode(self._held)
-            elif chunks := self._take(max_rows):
-                return self._decode(chunks)
-            if not signal.wait(seen, max(0.0, deadline - time.monotonic())):
+            if (chunks := self._take(max_rows)) and (batch := self._decode(chunks)) is not None:
+                return batch
+            rest = max(0.0, deadline - time.monotonic())
+            again = self._patience.remaining if self._waiting else rest
+            if not signal.wait(seen, min(rest, again)) and rest <= again:
                 return None
         self._woken.clear()
         return None
@@ -111,7 +110,8 @@ class SqliteSource:
         """Up to `max_rows` records: the same share of each partition first, so that their times advance together."""
         ends = self._topics.ends(self._find())
         self._ends = {p: end for p, (_, end) in ends.items()}
-        ready = [p for p in ends if p in self._positions and self._positions[p] < self._ends[p]]
+        waiting = self._waiting if self._patience.remaining else ()
+        ready = [p for p in ends if p in self._positions and self._positions[p] < self._ends[p] and p not in waiting]
         if not ready:
             return []
         self._turn += 1
@@ -156,17 +156,38 @@ class SqliteSource:
         return log_start
 
     def _decode(self, chunks: list[Chunk]) -> SourceBatch | None:
-        raw = to_raw(self.topic, chunks)
+        """The batch; None where no record of it can be decoded now. Partitions in which one can't wait there."""
+        late: set[int] = set()
+        while chunks:
+            raw = to_raw(self.topic, chunks)
+            try:
+                decoded = self._decoder.decode(raw)
+            except NotReady as error:
+                first = _first_late(raw, error)
+                raw.release()
+                self._wait_at(first, error)
+                late |= first.keys()
+                cut = [chunk.slice(0, _before(chunk, first.get(chunk.partition))) for chunk in chunks]
+                chunks = [chunk for chunk in cut if len(chunk)]
+                continue
+            self._waiting -= {chunk.partition for chunk in chunks} - late
+            if not self._waiting:
+                self._patience.came()
+            return self._batch(raw, decoded)
+        return None
+
+    def _wait_at(self, first: Mapping[int, int], error: NotReady) -> None:
+        """Goes back to the first record of each of these partitions that can't be decoded yet."""
+        for partition in first:
+            self._pending.pop(partition, None)
+        self._positions = {**self._positions, **first}
+        # A further partition does not put the next try off.
+        if not self._patience.is_waiting or self._waiting & first.keys():
+            self._patience.lacks(error, sorted(first))
+        self._waiting |= first.keys()
+
+    def _batch(self, raw: RawRecords, decoded: Decoded) -> SourceBatch:
         now = self._clock()
-        try:
-            decoded = self._decoder.decode(raw)
-        except NotReady as error:
-            self._held = chunks
-            self._patience.lacks(error)
-            raw.release()
-            return None
-        self._held = []
-        self._patience.came()
         rows: slice | np.ndarray[tuple[int], np.dtype[np.int64]] = slice(None) if decoded.rows is None else decoded.rows
         origin = [
             pl.Series(PARTITION, raw.partition[rows], dtype=pl.Int32),
@@ -181,8 +202,6 @@ class SqliteSource:
         return batch
 
     def caught_up(self) -> frozenset[int]:
-        if self._held:
-            return frozenset()
         ends, positions = self._ends, self._positions
         return frozenset(p for p, position in positions.items() if position >= ends[p])
 
@@ -202,6 +221,18 @@ class SqliteSource:
 
     def _find(self) -> Topic:
         return self._topics.find(self.topic)
+
+
+def _first_late(raw: RawRecords, error: NotReady) -> dict[int, int]:
+    """By partition, the offset of the first record that can't be decoded."""
+    late = slice(None) if error.rows is None else list(error.rows)
+    partitions, rows = np.unique(raw.partition[late], return_index=True)
+    return dict(zip(partitions.tolist(), raw.offset[late][rows].tolist(), strict=True))
+
+
+def _before(chunk: Chunk, offset: int | None) -> int:
+    """How many of the chunk's records lie before an offset."""
+    return len(chunk) if offset is None else int(np.searchsorted(chunk.offset, offset))
 
 
 def _moved(raw: RawRecords) -> dict[int, int]:

@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from thalweg.formats.avro.program import SymbolViews
-from thalweg.formats.avro.schema import Fixed
-from thalweg.formats.avro.targets import Storage, Target
+from thalweg.formats.avro.targets import Storage
 from thalweg.formats.kernels import avro_columns as table
 from thalweg.formats.kernels import read_avro as kernel
 from thalweg.records import Int64s
 
 _SLACK = 32
+
+
+class Part(Protocol):
+    """A column, or a part of one, of any format: `index` numbers all of them in the order of `walk`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> pl.DataType: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def storage(self) -> Storage: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def children(self) -> Sequence[Part]: ...
+    @property
+    def in_list(self) -> bool: ...
+    @property
+    def is_uuid(self) -> bool:
+        """Whether sixteen bytes are a UUID's text."""
+
+    def walk(self) -> Iterator[Part]:
+        """This one and all below it."""
+
+
+class Symbols(Protocol):
+    """The texts of an enum."""
+
+    @property
+    def data(self) -> bytes:
+        """Those of more than twelve bytes, as the column's buffer 1."""
 
 
 class Buffers:
@@ -28,7 +60,7 @@ class Buffers:
         side: bytes for long texts, to begin with.
     """
 
-    def __init__(self, top: Target, rows: int, side: int) -> None:
+    def __init__(self, top: Part, rows: int, side: int) -> None:
         self._targets = list(top.walk())[1:]
         self.table = np.zeros((len(self._targets), table.COLUMN_FIELDS), np.int64)
         self._data: list[npt.NDArray[np.uint8]] = []
@@ -46,7 +78,7 @@ class Buffers:
     def side_size(self) -> int:
         return len(self.side) - _SLACK
 
-    def _enter(self, target: Target, capacity: int) -> None:
+    def _enter(self, target: Part, capacity: int) -> None:
         row = self.table[target.index]
         row[[table.KIND, table.SIZE, table.CAPACITY]] = target.storage, target.size, capacity
         row[table.DATA] = self._data[target.index].ctypes.data
@@ -63,7 +95,7 @@ class Buffers:
             if row[table.GROWS] and row[table.COUNT] + room > row[table.CAPACITY]:
                 self._grow(target, int(2 * row[table.CAPACITY]) + room)
 
-    def _grow(self, target: Target, capacity: int) -> None:
+    def _grow(self, target: Part, capacity: int) -> None:
         data, validity = self._data[target.index], self._validity[target.index]
         larger = np.empty(_bytes(target, capacity), np.uint8)
         larger[: len(data)] = data
@@ -72,14 +104,14 @@ class Buffers:
         self._data[target.index], self._validity[target.index] = larger, bits
         self._enter(target, capacity)
 
-    def series(self, target: Target, used: int, symbols: dict[int, SymbolViews]) -> pl.Series:
+    def series(self, target: Part, used: int, symbols: Mapping[int, Symbols]) -> pl.Series:
         """The finished column of a top-level target."""
         # Text of a few bytes leaves nearly all of the buffer empty: do not let the column hold on to that.
         side = self.side[:used].copy() if 2 * used < len(self.side) else self.side[:used]
         made = pl.Series(target.name, self._array(target, int(self.table[target.index, table.COUNT]), side, symbols))
         return made if made.dtype == target.dtype else made.cast(target.dtype)
 
-    def _array(self, target: Target, length: int, side: Any, symbols: dict[int, SymbolViews]) -> Any:
+    def _array(self, target: Part, length: int, side: Any, symbols: Mapping[int, Symbols]) -> Any:
         row = self.table[target.index]
         data = self._data[target.index]
         validity = pa.py_buffer(self._validity[target.index]) if row[table.NULL_COUNT] else None
@@ -101,16 +133,16 @@ class Buffers:
             return pa.Array.from_buffers(pa.bool_(), length, [validity, pa.py_buffer(bits)])
         return pa.Array.from_buffers(_arrow_type(target.dtype), length, [validity, pa.py_buffer(data)])
 
-    def _texts(self, target: Target, length: int, buffers: list[Any], symbols: dict[int, SymbolViews]) -> Any:
+    def _texts(self, target: Part, length: int, buffers: list[Any], symbols: Mapping[int, Symbols]) -> Any:
         if target.index in symbols:
             buffers.append(pa.py_buffer(symbols[target.index].data))
-        if isinstance(target.node, Fixed) and isinstance(target.dtype, pl.String):
+        if target.is_uuid:
             return _uuids(pa.Array.from_buffers(pa.binary_view(), length, buffers))
         kind = pa.string_view() if isinstance(target.dtype, pl.String) else pa.binary_view()
         return pa.Array.from_buffers(kind, length, buffers)
 
 
-def _bytes(target: Target, rows: int) -> int:
+def _bytes(target: Part, rows: int) -> int:
     return target.size * (rows + (target.storage is Storage.LIST))
 
 
@@ -119,9 +151,13 @@ def _arrow_type(dtype: pl.DataType) -> Any:
         return pa.decimal128(dtype.precision or 38, dtype.scale)
     if isinstance(dtype, pl.Datetime):
         return pa.timestamp(dtype.time_unit, dtype.time_zone)
+    if isinstance(dtype, pl.Duration):
+        return pa.duration(dtype.time_unit)
     return {
         pl.Int32: pa.int32(),
         pl.Int64: pa.int64(),
+        pl.UInt32: pa.uint32(),
+        pl.UInt64: pa.uint64(),
         pl.Float32: pa.float32(),
         pl.Float64: pa.float64(),
         pl.Date: pa.date32(),

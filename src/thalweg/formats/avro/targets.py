@@ -57,6 +57,11 @@ class Target:
         """A union of several types beside null: a struct of which one field is set."""
         return isinstance(self.node, Union)
 
+    @property
+    def is_uuid(self) -> bool:
+        """Sixteen bytes, of which the column has the text."""
+        return isinstance(self.node, Fixed) and isinstance(self.dtype, pl.String)
+
     def nulls(self) -> Iterator[int]:
         """The columns that get one null each when this one is null; a null list has no items."""
         yield self.index

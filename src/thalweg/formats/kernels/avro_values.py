@@ -31,38 +31,37 @@ _HIGH_BITS = np.uint64(0x8080808080808080)
 
 
 @inner
-def _read_long_slowly(p: int, end: int) -> tuple[int, int]:
+def _read_word_slowly(p: int, end: int) -> tuple[int, np.uint64]:
     value = np.uint64(0)
     shift = 0
     while p < end:
         byte = load_u8(p)
         p += 1
         if shift == 63 and byte > 1:
-            return OVERLONG, 0
+            return OVERLONG, np.uint64(0)
         value |= np.uint64(byte & 127) << np.uint64(shift)
         if byte < 128:
-            half = signed(value >> np.uint64(1))
-            return p, half ^ -signed(value & np.uint64(1))
+            return p, value
         shift += 7
         if shift > 63:
-            return OVERLONG, 0
-    return TRUNCATED, 0
+            return OVERLONG, np.uint64(0)
+    return TRUNCATED, np.uint64(0)
 
 
 @hot
-def read_long(p: int, end: int) -> tuple[int, int]:
-    """A zig-zag integer of one to ten bytes."""
+def read_word(p: int, end: int) -> tuple[int, np.uint64]:
+    """64 bits in one to ten bytes, seven in each, the low ones first."""
     if p >= end:
-        return TRUNCATED, 0
+        return TRUNCATED, np.uint64(0)
     byte = load_u8(p)
     if byte < 128:
-        return p + 1, (byte >> 1) ^ -(byte & 1)
+        return p + 1, np.uint64(byte)
     if p + 8 > end:
-        return _read_long_slowly(p, end)
+        return _read_word_slowly(p, end)
     word = load_u64(p)
     stops = ~word & _HIGH_BITS
     if stops == np.uint64(0):
-        return _read_long_slowly(p, end)
+        return _read_word_slowly(p, end)
     # Keep the bytes up to the first without its high bit, then close the gaps of one bit in each byte.
     bits = trailing_zeros(stops)
     word &= np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(63 - bits)
@@ -70,7 +69,20 @@ def read_long(p: int, end: int) -> tuple[int, int]:
     word = (word & np.uint64(0x007F007F007F007F)) | ((word & np.uint64(0x7F007F007F007F00)) >> np.uint64(1))
     word = (word & np.uint64(0x00003FFF00003FFF)) | ((word & np.uint64(0x3FFF00003FFF0000)) >> np.uint64(2))
     word = (word & np.uint64(0x000000000FFFFFFF)) | ((word & np.uint64(0x0FFFFFFF00000000)) >> np.uint64(4))
-    return p + (bits >> 3) + 1, signed(word >> np.uint64(1)) ^ -signed(word & np.uint64(1))
+    return p + (bits >> 3) + 1, word
+
+
+@hot
+def zigzag(word: np.uint64) -> int:
+    """0, -1, 1, -2 … of 0, 1, 2, 3 …"""
+    return signed(word >> np.uint64(1)) ^ -signed(word & np.uint64(1))
+
+
+@hot
+def read_long(p: int, end: int) -> tuple[int, int]:
+    """A zig-zag integer of one to ten bytes."""
+    p, word = read_word(p, end)
+    return p, zigzag(word)
 
 
 @hot

@@ -9,12 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from thalweg.formats.avro.decoder import AvroReader, Cast, Writer
+from thalweg.formats.avro.decoder import AvroReader, Writer
 from thalweg.formats.avro.encoder import AvroEncoder
 from thalweg.formats.avro.schema import AvroType, Record
 from thalweg.formats.avro.types import avro_of, columns_of
 from thalweg.formats.writable import Encoded
 from thalweg.kafka.schema_registry.base import RegistryFormat
+from thalweg.kafka.schema_registry.by_topic import CastByTopic, TopicReader, Within
 from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of
 from thalweg.kafka.schema_registry.resolving import Resolver
 from thalweg.kafka.schema_registry.schema import Schema, SchemaType
@@ -52,44 +53,21 @@ class AvroFormat(RegistryFormat):
         return node.name if isinstance(node, Record) else ""
 
 
-class RegistryAvroDecoder:
-    """Reads records of several schemas into the columns of one: the reader's schema, fixed at the first batch.
+class RegistryAvroDecoder(CastByTopic[AvroFormat]):
+    """Reads records of several schemas into the columns of one: the reader's schema, fixed at the first batch."""
 
-    A record whose schema the registry does not know, or that can't be resolved, is reported as any unreadable one is.
-    Where the registry does not answer for a schema that was not read before, `decode` raises and nothing is lost.
-    """
-
-    def __init__(
-        self, format: AvroFormat, schema: Mapping[str, Any] | None = None, columns: Iterable[str] | None = None
-    ) -> None:
-        self._format = format
-        self._columns = None if columns is None else frozenset(columns)
-        self._cast = None if schema is None else Cast(schema, columns)
-        self._topics: dict[str, _TopicReader] = {}
-
-    def decode(self, raw: RawRecords) -> Decoded:
-        """Reads every record; what can't be read is in `errors`, by row.
-
-        Raises:
-            RegistryUnavailableError: a schema is needed that was not read before.
-        """
-        topic = self._format.topic or raw.topic
-        reader = self._topics.get(topic)
-        if reader is None:
-            wanted = self._columns if self._cast is None else self._cast.columns
-            reader = self._topics[topic] = _TopicReader(self._format.for_topic(topic), wanted)
-        decoded = reader.decode(raw)
-        return decoded if self._cast is None else self._cast.apply(decoded)
+    def _open(self, format: AvroFormat, within: Within) -> TopicReader:
+        return _TopicReader(format, self._columns, within)
 
 
 class _TopicReader:
     """The reader of one topic, and what it knows of each schema id."""
 
-    def __init__(self, format: AvroFormat, columns: frozenset[str] | None) -> None:
+    def __init__(self, format: AvroFormat, columns: frozenset[str] | None, within: Within) -> None:
         self._format = format
         self._columns = columns
         self._reader: AvroReader | None = None
-        self._writer = Resolver(format, self._resolve)
+        self._writer = Resolver(format, self._resolve, within)
 
     def decode(self, raw: RawRecords) -> Decoded:
         return decode_by_id(raw, self._part, None if self._reader is None else self._reader.schema)

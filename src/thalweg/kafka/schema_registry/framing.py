@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from thalweg.errors import NotReady
 from thalweg.formats.errors import ErrorClass
 from thalweg.formats.kernels.framing import HEADER, NO_PAYLOAD, OTHER_FORM, TOO_SHORT, add_headers, read_schema_ids
 from thalweg.formats.schemas import joined
 from thalweg.records import Decoded, DecodeError, EncodedRecords, Int64s, RawRecords
 
-__all__ = ["HEADER", "Refusal", "decode_by_id", "header_of", "part", "with_header"]
+__all__ = ["HEADER", "Refusal", "decode_by_id", "header_of", "part", "together", "with_header"]
 
 _UNFRAMED: dict[int, tuple[ErrorClass, str]] = {
     NO_PAYLOAD: (ErrorClass.NULL_PAYLOAD, "the record has no value"),
@@ -49,19 +50,27 @@ def decode_by_id(raw: RawRecords, decode: DecodePart, schema: pl.Schema | None =
 
     Args:
         schema: the columns where no record can be read.
+
+    Raises:
+        NotReady: some of the schemas can't be had now; it names the records of all of them.
     """
     ids = np.empty(len(raw), np.int64)
     addresses = np.ascontiguousarray(raw.value_address).view(np.int64)
     read_schema_ids(addresses, np.ascontiguousarray(raw.value_length, np.int64), ids)
     parts: list[Decoded] = []
     errors: list[DecodeError] = []
+    lacking: list[tuple[NotReady, Int64s]] = []
     for schema_id, rows in _by_id(ids):
         if schema_id < 0:
             error_class, message = _UNFRAMED[schema_id]
             errors += [DecodeError(int(row), str(error_class), message) for row in rows]
             continue
         whole = len(rows) == len(raw)
-        decoded = decode(schema_id, raw if whole else part(raw, rows))
+        try:
+            decoded = decode(schema_id, raw if whole else part(raw, rows))
+        except NotReady as error:
+            lacking.append((error, rows))
+            continue
         if isinstance(decoded, Refusal):
             errors += [DecodeError(int(row), str(decoded.error_class), decoded.message) for row in rows]
         elif whole:
@@ -69,7 +78,16 @@ def decode_by_id(raw: RawRecords, decode: DecodePart, schema: pl.Schema | None =
         else:
             errors += [DecodeError(int(rows[e.row]), e.error_class, e.message) for e in decoded.errors]
             parts.append(Decoded(decoded.frame, rows if decoded.rows is None else rows[decoded.rows]))
-    return _together(parts, sorted(errors, key=lambda error: error.row), schema or pl.Schema())
+    if lacking:
+        raise _all_of(lacking)
+    return together(parts, sorted(errors, key=lambda error: error.row), schema or pl.Schema())
+
+
+def _all_of(lacking: list[tuple[NotReady, Int64s]]) -> NotReady:
+    """The first of the errors, for the records of all of them."""
+    first, _ = lacking[0]
+    first.rows = np.sort(np.concatenate([rows for _, rows in lacking])).tolist()
+    return first
 
 
 def _by_id(ids: Int64s) -> Iterator[tuple[int, Int64s]]:
@@ -83,7 +101,8 @@ def _by_id(ids: Int64s) -> Iterator[tuple[int, Int64s]]:
         yield int(schema_id), rows
 
 
-def _together(parts: list[Decoded], errors: list[DecodeError], schema: pl.Schema) -> Decoded:
+def together(parts: list[Decoded], errors: list[DecodeError], schema: pl.Schema) -> Decoded:
+    """Rows of several parts (each says which), in order of the records."""
     if not parts:
         return Decoded(pl.DataFrame(schema=schema), np.empty(0, np.int64), errors)
     rows = np.concatenate([each.rows for each in parts if each.rows is not None])

@@ -17,6 +17,7 @@ from thalweg.formats.json.decoder import JsonDecoder
 from thalweg.formats.json.encoder import JsonEncoder
 from thalweg.formats.writable import Encoded, EncodeError, without
 from thalweg.kafka.schema_registry.base import RegistryFormat
+from thalweg.kafka.schema_registry.by_topic import ByTopic, TopicReader, Within
 from thalweg.kafka.schema_registry.errors import SchemaRegistryError
 from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of, part, with_header
 from thalweg.kafka.schema_registry.json_types import columns_of, json_schema_of
@@ -83,53 +84,60 @@ class JsonSchemaFormat(RegistryFormat):
         return problem
 
 
-class RegistryJsonDecoder:
+class RegistryJsonDecoder(ByTopic[JsonSchemaFormat]):
     """Reads the JSON behind each schema id."""
 
+    def _open(self, format: JsonSchemaFormat, within: Within) -> TopicReader:
+        return _TopicReader(format, self._schema, self._columns, within)
+
+
+class _TopicReader:
+    """The reader of one topic: its columns are fixed with the first schema that comes."""
+
     def __init__(
-        self, format: JsonSchemaFormat, schema: Mapping[str, Any] | None, columns: Iterable[str] | None
+        self,
+        format: JsonSchemaFormat,
+        schema: Mapping[str, Any] | None,
+        columns: frozenset[str] | None,
+        within: Within,
     ) -> None:
         self._format = format
         self._schema = schema
-        self._columns = None if columns is None else frozenset(columns)
-        self._decoders: dict[str, JsonDecoder] = {}
-        self._check = Resolver(format, self._resolve)
+        self._columns = columns
+        self._decoder: JsonDecoder | None = None
+        self._check = Resolver(format, self._resolve, within)
 
     def decode(self, raw: RawRecords) -> Decoded:
-        """Reads every record; what can't be read is in `errors`, by row.
+        """See `ByTopic`."""
+        return decode_by_id(raw, self._part)
 
-        Raises:
-            RegistryUnavailableError: a schema is needed that was not read before.
-        """
-        decoder = self._decoder(self._format.topic or raw.topic)
-
-        def decode_part(schema_id: int, some: RawRecords) -> Decoded | Refusal:
-            check = self._check(schema_id)
-            if isinstance(check, Refusal):
-                return check
-            rows = np.arange(len(some))
-            invalid = {} if check is _anything else _invalid(some, check)
-            keep = np.array([row not in invalid for row in rows], bool) if invalid else np.ones(len(rows), bool)
-            decoded = decoder.decode(part(some, rows[keep], HEADER))
-            return _renumbered(decoded, rows[keep], invalid) if invalid else decoded
-
-        return decode_by_id(raw, decode_part)
-
-    def _decoder(self, topic: str) -> JsonDecoder:
-        if topic not in self._decoders:
-            schema = self._schema
-            if schema is None:
-                schema = self._format.stream_schema(topic)
-            columns = self._columns
-            if schema is not None and columns is not None:
-                columns = columns & frozenset(schema)
-            self._decoders[topic] = JsonDecoder(schema, columns)
-        return self._decoders[topic]
+    def _part(self, schema_id: int, raw: RawRecords) -> Decoded | Refusal:
+        check = self._check(schema_id)
+        if isinstance(check, Refusal):
+            return check
+        assert self._decoder is not None
+        rows = np.arange(len(raw))
+        invalid = {} if check is _anything else _invalid(raw, check)
+        keep = np.array([row not in invalid for row in rows], bool) if invalid else np.ones(len(rows), bool)
+        decoded = self._decoder.decode(part(raw, rows[keep], HEADER))
+        return _renumbered(decoded, rows[keep], invalid) if invalid else decoded
 
     def _resolve(self, schema: Schema) -> Problem:
         if schema.type is not SchemaType.JSON:
             raise SchemaRegistryError(f"the schema is {schema.type}, not JSON Schema")
+        if self._decoder is None:
+            self._decoder = self._open()
         return self._format.validator(schema) if self._format.validate else _anything
+
+    def _open(self) -> JsonDecoder:
+        schema = self._schema
+        if schema is None:
+            reader = self._format.reader_schema()
+            schema = None if reader is None else self._format.columns(reader)
+        columns = self._columns
+        if schema is not None and columns is not None:
+            columns = columns & frozenset(schema)
+        return JsonDecoder(schema, columns)
 
 
 def _anything(value: Any) -> str | None:

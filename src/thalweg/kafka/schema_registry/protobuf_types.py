@@ -15,7 +15,7 @@ from thalweg.errors import ConfigurationError, MissingExtraError
 from thalweg.kafka.schema_registry.errors import SchemaRegistryError
 
 _FILE = "thalweg_schema.proto"
-_LONGEST_DURATION = 315_576_000_000
+LONGEST_DURATION = 315_576_000_000
 """Seconds: Protobuf's own limit."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -156,6 +156,12 @@ def columns_of(descriptor: Any) -> pl.Schema:
     return pl.Schema({field.name: _column(field, 0) for field in descriptor.fields})
 
 
+def is_wrapper(descriptor: Any) -> bool:
+    """Whether a message stands for one value that may be missing: `google.protobuf.Int64Value` and its like."""
+    name = descriptor.full_name
+    return bool(name.startswith("google.protobuf.") and name.endswith("Value") and len(descriptor.fields) == 1)
+
+
 def _is_map(field: Any) -> bool:
     return field.message_type is not None and field.message_type.GetOptions().map_entry
 
@@ -174,7 +180,7 @@ def _single(field: Any, depth: int) -> pl.DataType:
     name = field.message_type.full_name
     if name in _WELL_KNOWN:
         return _WELL_KNOWN[name]
-    if name.startswith("google.protobuf.") and name.endswith("Value") and len(field.message_type.fields) == 1:
+    if is_wrapper(field.message_type):
         return _single(field.message_type.fields[0], depth)
     if depth >= _DEEPEST:
         raise ConfigurationError(f"message {name} is within itself, which a column can't be")
@@ -233,10 +239,10 @@ def _value(value: Any, field: Any) -> Any:
     if name == "google.protobuf.Timestamp":
         return _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
     if name == "google.protobuf.Duration":
-        if abs(value.seconds) > _LONGEST_DURATION:
+        if abs(value.seconds) > LONGEST_DURATION:
             raise OverflowError("a duration of more than 10,000 years")
         return timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
-    if name.startswith("google.protobuf.") and name.endswith("Value") and len(field.message_type.fields) == 1:
+    if is_wrapper(field.message_type):
         return value.value
     return {inner.name: value_of(value, inner) for inner in field.message_type.fields}
 
@@ -282,7 +288,7 @@ def _set_message(message: Any, value: Any, field: Any) -> None:
         message.FromDatetime(value)
     elif name == "google.protobuf.Duration":
         message.FromTimedelta(value)
-    elif name.startswith("google.protobuf.") and name.endswith("Value") and len(field.message_type.fields) == 1:
+    elif is_wrapper(field.message_type):
         message.value = value
     else:
         set_row(message, value)
