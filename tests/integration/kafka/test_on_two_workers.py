@@ -26,10 +26,10 @@ PARTITIONS = 4
 Row = dict[str, Any]
 
 
-def events(name: str, value: str, number: int) -> list[Row]:
-    """One event every 20 ms, of 40 keys."""
+def events(name: str, value: str, number: int, step: int = 20) -> list[Row]:
+    """One event every `step` ms, of 40 keys."""
     keys = np.random.default_rng(number).integers(0, 40, 600)
-    return [{"k": f"{name[0]}{key}", "t": 20 * row, value: row} for row, key in enumerate(keys)]
+    return [{"k": f"{name[0]}{key}", "t": step * row, value: row} for row, key in enumerate(keys)]
 
 
 def feed(bootstrap: str, topic: str, rows: Iterable[Row], *, by_key: bool) -> None:
@@ -69,6 +69,19 @@ def test_joins_and_changes_move_through_the_exchange(kafka, new_topic):
         net[row["v"], row["of"]] += -1 if row["__op"] == "delete" else 1
     assert +net == expected
     assert not -net
+
+
+def test_inputs_that_drift_apart_wait_for_each_other(kafka, new_topic):
+    """Half an hour of events where a minute of drift is allowed; the right one's second half comes by and by."""
+    left, right, sink = (new_topic(partitions=PARTITIONS) for _ in range(3))
+    lefts, rights = events("x", "v", 1, 3_000), events("x", "w", 2, 3_000)
+    job = ("joins", f"job-{sink}", f"kafka://{kafka.bootstrap}", left, right, sink)
+    feed(kafka.bootstrap, left, lefts, by_key=False)
+    for part in (slice(None, 300), slice(300, 450), slice(450, None)):
+        feed(kafka.bootstrap, right, rights[part], by_key=True)  # most partitions get ahead of others
+        run(2, *job)
+    met = [(a["v"], b["w"]) for a in lefts for b in rights if a["k"] == b["k"] and a["t"] == b["t"]]
+    assert Counter((row["v"], row["w"]) for row in written(kafka.bootstrap, sink)) == Counter(met)
 
 
 def test_a_topic_that_is_partitioned_by_the_key_needs_no_exchange(kafka, new_topic):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 
+from tests.integration.kafka import savepoint_job
 from tests.reliability import crash
 from thalweg.streams.savepoints import Savepoint
 
@@ -102,6 +104,44 @@ def test_stop_save_upgrade_and_go_on_with_other_workers(kafka, new_topic, tmp_pa
     check(kafka.bootstrap, sink, rows, again=True)
     # And so does one worker alone, which keeps the exchange.
     done(thalweg("savepoint", "resume", str(JOB), saved, "--", *upgraded))
+    check(kafka.bootstrap, sink, rows, again=True)
+
+
+def test_a_savepoint_of_a_running_job_that_is_alone_on_its_exchange(kafka, new_topic, tmp_path):
+    """Reading pauses until nothing is under way, and goes on; what was saved is the job at one moment."""
+    source, sink = new_topic(partitions=PARTITIONS), new_topic(partitions=1)
+    rows = events(0, 12_000)
+    job = ("1", f"job-{sink}", f"kafka://{kafka.bootstrap}", source, sink)
+    feed(kafka.bootstrap, source, rows[:2_000])
+    done(thalweg("run", str(JOB), "--workers", "2", "--", *job, "caught-up"))
+    app = savepoint_job.build(*job)
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(app.run)
+        feeding = pool.submit(feed, kafka.bootstrap, source, rows[2_000:])
+        while app.status().state != "running":
+            assert not running.done(), running.result()
+            time.sleep(0.05)
+        saved = app.savepoint(tmp_path / "alone.savepoint")
+        feeding.result()
+        app.stop()
+        running.result(60)
+    assert saved.exchanged
+    assert sum(epoch.position for epoch in saved.epochs.values()) <= len(rows)
+    done(thalweg("run", str(JOB), "--workers", "2", "--", *job, "caught-up"))
+    check(kafka.bootstrap, sink, rows)
+    done(
+        thalweg(
+            "savepoint",
+            "resume",
+            "--workers",
+            "2",
+            str(JOB),
+            str(tmp_path / "alone.savepoint"),
+            "--",
+            *job,
+            "caught-up",
+        )
+    )
     check(kafka.bootstrap, sink, rows, again=True)
 
 

@@ -13,7 +13,7 @@ from thalweg import App
 from thalweg.analytics import count, sum_
 from thalweg.connectors.sqlite_log import EmbeddedLog
 from thalweg.errors import ConfigurationError, PlanError
-from thalweg.streams.testing import TestDriver
+from thalweg.streams.testing import TestDriver, current_rows
 
 SCHEMA = {"item": str, "price": int}
 
@@ -173,6 +173,32 @@ def test_the_driver_takes_deletes_as_rows():
     driver.send([{"item": "tea", "price": 5, "t": 1}])
     driver.send(pl.DataFrame({"item": ["tea"], "__op": ["delete"]}))
     assert driver.output().select("item", "__op").rows() == [("tea", "insert"), ("tea", "delete")]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 7, None])
+def test_deletes_move_between_workers_in_their_order(workers: int, size: int | None):
+    app = App("moved")
+    table = app.table("prices", key="item", schema={**SCHEMA, "t": int}, timestamp="t")
+    kinds = table.changes.with_columns(kind=pl.col("price") % 2)
+    total = kinds.group_by("kind").aggregate(n=count(), total=sum_("price"))
+    driver = TestDriver(total, batch_size=size, exchange=4, workers=workers)
+    rows = [{"item": f"i{n * 7 % 5}", "price": None if n % 3 == 2 else n, "t": n} for n in range(60)]
+    frame = pl.DataFrame(rows).with_columns(
+        pl.when(pl.col("price").is_null()).then(pl.lit("delete")).otherwise(pl.lit("insert")).alias("__op")
+    )
+    driver.send(frame[:30])
+    saved = driver.snapshot()
+    driver.restore(saved, workers=4 - workers)
+    driver.send(frame[30:])
+    driver.end()
+    held = {row["item"]: row["price"] for row in rows}
+    expected = [
+        (kind, len(prices), sum(prices))
+        for kind in (0, 1)
+        if (prices := [price for price in held.values() if price is not None and price % 2 == kind])
+    ]
+    assert sorted(current_rows(driver.output(), ["kind"]).select("kind", "n", "total").rows()) == expected
 
 
 def test_what_can_not_be_told_apart_is_refused():

@@ -10,7 +10,10 @@ import pytest
 from thalweg import App
 from thalweg.connectors.sqlite_log import EmbeddedLog
 from thalweg.streams import Interval
-from thalweg.streams.engine.drift import Drift
+from thalweg.streams.batch import MIN_TIME
+from thalweg.streams.engine.drift import Drift, ScaledDrift
+from thalweg.streams.engine.exchange.reader import UpstreamWatermarks
+from thalweg.streams.engine.exchange.record import Reached
 from thalweg.streams.testing import TestDriver
 
 
@@ -28,6 +31,41 @@ def test_what_is_ahead_waits_for_what_has_something_to_read(bound: int | None):
     assert drift.held(lambda topic: topic == "right") == set()
     driver.send([{"k": 1, "t": 960}], source="right")
     assert drift.held(lambda _: False) == set()
+
+
+def test_what_is_ahead_waits_for_what_another_worker_reads():
+    """Two workers, two partitions: each reads one of either topic, and hears of the others by the exchange."""
+    app = App("drift")
+    left, right = (app.stream(name, schema={"k": int, "t": int}, timestamp="t") for name in ("left", "right"))
+    driver = TestDriver(left.join(right, on="k", within=Interval(0, 10)), partitions=2, exchange=2, workers=2)
+    first, second = (ScaledDrift(driver.plan, member, 100) for member in driver.workers.members)  # type: ignore[arg-type]
+
+    def held() -> list[set[str]]:
+        found = []
+        for drift in (first, second):
+            drift._until = 0.0
+            found.append(drift.held(lambda _: False))
+        return found
+
+    assert held() == [set(), set()]  # nothing was read yet
+    for partition in (0, 1):
+        driver.send([{"k": 1, "t": 1_000}], source="left", partition=partition)
+    assert held() == [{"left"}, {"left"}]  # of the right nothing is known
+    driver.send([{"k": 1, "t": 1_000}], source="right", partition=0)
+    driver.send([{"k": 1, "t": 950}], source="right", partition=1)
+    assert held() == [set(), set()]
+    driver.send([{"k": 1, "t": 1_051}], source="left", partition=0)
+    assert held() == [{"left"}, set()]  # only the first worker's share is ahead, of what the second one reads
+    driver.send([{"k": 1, "t": 960}], source="right", partition=1)
+    assert held() == [set(), set()]
+
+
+def test_what_is_read_to_its_end_is_not_waited_for():
+    reached = UpstreamWatermarks([("a", 0), ("a", 1), ("b", 0)])
+    reached.reached({("a", 0): Reached(5), ("a", 1): Reached(3, at_end=True)})
+    assert reached.waited_for() == {"a": 5, "b": MIN_TIME}
+    reached.reached({("a", 0): Reached(7, at_end=True), ("b", 0): Reached(4)})
+    assert reached.waited_for() == {"b": 4}
 
 
 def test_streams_that_do_not_meet_do_not_wait():

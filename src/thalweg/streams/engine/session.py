@@ -18,8 +18,7 @@ from thalweg.streams.connector import Broker, Committer, Source, TopicPartition
 from thalweg.streams.engine.checkpointing import Checkpointing
 from thalweg.streams.engine.commits import CommitPipeline
 from thalweg.streams.engine.committing import Committing
-from thalweg.streams.engine.dataflow import Dataflow
-from thalweg.streams.engine.drift import Drift
+from thalweg.streams.engine.drift import drift_of
 from thalweg.streams.engine.exchange.tasks import ScaledDataflow
 from thalweg.streams.engine.exchange.traffic import QUEUED_RECORDS, RECORDS_PER_POLL, ExchangeTraffic, sender
 from thalweg.streams.engine.opening import Opened, await_alone, joined, open_sources
@@ -138,9 +137,7 @@ class Session(Committing):
         self._stack.callback(self.pool.close)
         with using(self.pool):
             self.dataflow = make_dataflow(self.plan, self.outputs, opened, self.settings, self.wake)
-        # Behind an exchange inputs meet in tasks, which other workers may run.
-        here = self.dataflow if isinstance(self.dataflow, Dataflow) else None
-        self.drift = None if here is None else Drift(here, self.settings.max_drift)
+        self.drift = drift_of(self.plan, self.dataflow, self.settings.max_drift)
         self._stack.callback(self.dataflow.close)
         started = time.monotonic()
         self.dataflow.warm_up()
@@ -219,7 +216,7 @@ class Session(Committing):
         if self.settings.state_only or self.draining:
             return self._process_exchange()
         behind = sorted(self.prefetchers, key=lambda topic: self.dataflow.source(topic).watermarks.event_time)
-        self._held = self.drift.held(self._read_to_end) if self.drift is not None else set()
+        self._held = self.drift.held(self._read_to_end)
         processed = [self._process_source(topic) for topic in behind if topic not in self._held]
         return any([self._process_exchange(), *processed])
 

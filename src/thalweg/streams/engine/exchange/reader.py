@@ -50,6 +50,14 @@ class UpstreamWatermarks:
         """Whether everything that the broker had has come."""
         return all(state.at_end for state in self._state.values())
 
+    def waited_for(self) -> dict[str, int]:
+        """The lowest watermark of each origin, of its partitions that have something left to read."""
+        lowest: dict[str, int] = {}
+        for (origin, _), state in self._state.items():
+            if not state.at_end:
+                lowest[origin] = min(lowest.get(origin, state.watermark), state.watermark)
+        return lowest
+
     def reached(self, news: Mapping[Upstream, Reached]) -> None:
         """Takes what a record says of its senders."""
         for upstream, state in news.items():

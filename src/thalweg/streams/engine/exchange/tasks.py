@@ -156,6 +156,20 @@ class ScaledDataflow:
         """Whether everything that the broker had of all sources has come through to this worker's tasks."""
         return all(task.reader(edge).watermarks.at_end for task in self.tasks.values() for edge in task.readers)
 
+    def slowest(self) -> dict[str, int | None]:
+        """How far the slowest partition of each source has come, whoever reads it, as one task of this worker knows.
+
+        Every task is told of all. None where all of a source has come that the broker had, or nothing is known.
+        """
+        found: dict[str, int | None] = dict.fromkeys(source.topic for source in self._plan.sources)
+        for task in [*self.tasks.values()][:1]:
+            for edge in task.readers:
+                for topic, watermark in task.reader(edge).watermarks.waited_for().items():
+                    if topic in found:
+                        before = found[topic]
+                        found[topic] = watermark if before is None else min(before, watermark)
+        return found
+
     def _numbered(self) -> list[tuple[int | None, Dataflow]]:
         return [(None, self.front), *sorted(self.tasks.items())]
 
