@@ -1,6 +1,6 @@
 """Sends sample events for the examples, to the broker in THALWEG_BROKER (without it: the embedded log data.db).
 
-python examples/feed.py sensor-stream | requests | transactions
+python examples/feed.py sensor-stream | requests | transactions | loads
 """
 
 import json
@@ -50,10 +50,29 @@ def transactions(now: int) -> Iterator[Event]:
     yield transaction(0, "user-1", 12.0, "DE")
 
 
+def loads(now: int) -> Iterator[Event]:
+    """Twenty minutes of five hosts, each ten seconds: web-1 is hot for four minutes, web-2 for a moment, build-1 always;
+    web-3 falls silent; db-1's disk fills up."""
+    for step in range(120):
+        minute = step / 6
+        cpu = {
+            "web-1": 97.0 if 5 <= minute < 9 else 30.0,
+            "web-2": 99.0 if step == 60 else 40.0,
+            "web-3": 20.0,
+            "build-1": 98.0,
+            "db-1": 50.0,
+        }
+        for host, percent in cpu.items():
+            if host != "web-3" or minute < 10:
+                disk = 60.0 + 2 * minute if host == "db-1" else 40.0
+                yield {"ts": now - (120 - step) * 10_000, "host": host, "cpu": percent, "disk": round(disk, 1)}
+
+
 TOPICS = {
     "sensor-stream": (sensor_stream, "sensor_id"),
     "requests": (requests, "ip"),
     "transactions": (transactions, None),
+    "loads": (loads, "host"),
 }
 
 

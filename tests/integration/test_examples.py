@@ -1,4 +1,4 @@
-"""The three examples, as their users run them: on the embedded log and on Kafka, checked by plain Python."""
+"""The examples, as their users run them: on the embedded log and on Kafka, checked by plain Python."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.alerts.recorder import Recorder
+from thalweg.alerts import AlertManager
 from thalweg.connectors.sqlite_log import EmbeddedLog
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -102,10 +104,46 @@ def test_fraud_alert(broker: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert (printed.out + printed.err).count("Potential Fraud Detected") == 1
 
 
-@pytest.mark.parametrize("script", ["sensor_averages.py", "sql_injection.py", "fraud_alert.py"])
+def test_on_call(broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Recorder() as hook:
+        set_up_hooks(monkeypatch, hook.url)
+        run("on_call.py", "loads", broker)
+        raised = [(row["rule"], row["status"], row["title"].split()[0]) for row in results(broker, "on-call-alerts")]
+        assert sorted(set(raised)) == [
+            ("cpu", "resolved", "web-1"),
+            ("cpu", "suppressed", "build-1"),
+            ("cpu", "triggered", "web-1"),
+            ("disk", "suppressed", "db-1:"),
+            ("disk", "triggered", "db-1:"),
+            ("silent", "triggered", "web-3"),
+        ]
+        told = sorted((one.path, one.json["alert"]["rule"], one.json["kind"]) for one in hook.requests)
+    assert told == [
+        ("/pager", "disk", "triggered"),
+        ("/team", "cpu", "resolved"),
+        ("/team", "cpu", "triggered"),
+        ("/team", "silent", "triggered"),
+    ]
+    assert all("x-thalweg-signature" in one.headers for one in hook.requests)
+    kept = AlertManager("sqlite:///alerts.db", deliver=False)
+    [disk] = kept.list(rule="disk", status="triggered")
+    assert disk.escalating
+    kept.close(0)
+
+
+def set_up_hooks(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    for name, value in (("HOOK", url), ("SECRET", "a long shared secret")):
+        monkeypatch.setenv(f"ALERT_{name}", value)
+    monkeypatch.setenv("THALWEG_ALERTS_KEY", "tw_a-key-for-this-test-only")
+
+
+@pytest.mark.parametrize("script", ["sensor_averages.py", "sql_injection.py", "fraud_alert.py", "on_call.py"])
 def test_everything_in_the_examples_runs_on_columns(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    set_up_hooks(monkeypatch, "http://127.0.0.1:9")
     monkeypatch.setenv("THALWEG_ALERTS", f"sqlite:///{tmp_path}/alerts.db")
     explain: Callable[[], str] = runpy.run_path(str(EXAMPLES / script), run_name="example")["app"].explain
     plan = explain()

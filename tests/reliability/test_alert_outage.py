@@ -4,7 +4,6 @@ owed arrives, with the same key at each repetition, and nothing else does."""
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 
 from tests.integration.alerts.recorder import Recorder
 from tests.reliability import outage_job
+from tests.servers.process import free_port
 from tests.servers.redis import RedisServer
 from thalweg.alerts import AlertManager
 
@@ -28,9 +28,7 @@ class Outage:
     """The service's process, its clock, and a second look at its store."""
 
     def __init__(self, store: str, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.store, self.folder = store, folder
         self.url = f"http://127.0.0.1:{self.port}"
         self.off = 0

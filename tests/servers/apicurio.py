@@ -3,90 +3,39 @@
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import tempfile
-import time
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import httpx
 
+from tests.servers.process import ServerProcess
+
 _VERSION = "2.6.13.Final"
 _ARTIFACT = f"io.apicurio:apicurio-registry-app:{_VERSION}:zip:all"
-_UP_WITHIN = 120.0
 
 
-class Apicurio:
-    """A registry with its schemas in memory.
+class Apicurio(ServerProcess):
+    """A registry with its schemas in memory: after a `stop` it comes up with nothing in it."""
 
-    Args:
-        owner: process id; the registry is ended when it is gone. Default: this process ends it itself.
-    """
-
-    def __init__(self) -> None:
-        self.port = _free_port()
-        self._folder = Path(tempfile.mkdtemp(prefix="thalweg-apicurio-"))
-        self._process: subprocess.Popen[bytes] | None = None
+    name, up_within = "Apicurio", 120.0
 
     @property
     def url(self) -> str:
         """Where the Confluent API is."""
         return f"http://127.0.0.1:{self.port}/apis/ccompat/v7"
 
-    def start(self) -> Apicurio:
-        """Starts it and waits until it answers; after a `stop`, with nothing in it."""
-        jar = _installed()
+    def command(self) -> list[str]:
         options = ["-Xmx256m", "-XX:TieredStopAtLevel=1", f"-Dquarkus.http.port={self.port}"]
         options += ["-Dquarkus.http.host=127.0.0.1", "-Dquarkus.log.level=WARN"]
-        with (self._folder / "log.txt").open("ab") as log:
-            self._process = subprocess.Popen(
-                ["java", *options, "-jar", str(jar)],
-                cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        deadline = time.monotonic() + _UP_WITHIN
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                text = (self._folder / "log.txt").read_text(errors="replace")[-2000:]
-                self.close()
-                raise RuntimeError(f"Apicurio did not come up:\n{text}")
-            time.sleep(0.1)
-        return self
+        return ["java", *options, "-jar", str(_installed())]
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         with suppress(httpx.TransportError):
             return httpx.get(f"{self.url}/subjects", timeout=2).is_success
         return False
-
-    def stop(self) -> None:
-        """Ends it; `start` brings an empty one up at the same address."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-
-    def close(self) -> None:
-        self.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def __enter__(self) -> Apicurio:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _installed() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from tests.servers.process import free_port
 from tests.unit.alerts.alerting import Kept, rule
 from thalweg.alerts import AlertManager, Person, Rotation, Route, Schedule
 from thalweg.alerts.service import ApiKey, Role, build
@@ -53,9 +53,7 @@ def serving(store: str = "sqlite://") -> Iterator[Service]:
         key, secrets[role] = ApiKey.new(role.name.lower(), role)
         keys.append(key)
     app = build(manager, keys, slack_signing_secret="slack-secret", per_minute=6_000, close=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import socket
 import ssl
 import time
 from base64 import b64decode
@@ -15,6 +14,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
 from tests.integration.alerts.recorder import Recorder
+from tests.servers.process import free_port
 from thalweg.alerts import (
     Alert,
     AppriseChannel,
@@ -177,13 +177,6 @@ class Mailbox:
 
 def authenticated(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
     return AuthResult(success=isinstance(data, LoginPassword) and data.password == b"pass", handled=False)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.servers.process import free_port
 from thalweg.alerts import AlertManager
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -45,9 +45,7 @@ def test_the_file_and_all_commands(tmp_path: Path) -> None:
 
     with EmbeddedLog(tmp_path / "data.db") as log:
         log.append("loads", [{"host": "web1", "cpu": 99}])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "THALWEG_ALERTS_KEY": "tw_a-key-for-this-test-only",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from tests.integration.alerts.recorder import Recorder
+from tests.servers.process import free_port
 
 KEY = "tw_a-key-for-this-test-only"
 FILE = """
@@ -43,9 +43,7 @@ class Served:
     def __init__(self, folder: Path, text: str) -> None:
         self.file, self._log = folder / "alerts.yaml", folder / "log"
         self.file.write_text(text)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         program = Path(sys.executable).with_name("thalweg")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
