@@ -51,7 +51,7 @@ def transactions(now: int) -> Iterator[Event]:
 
 
 def loads(now: int) -> Iterator[Event]:
-    """Twenty minutes of five hosts, each ten seconds: web-1 is hot for four minutes, web-2 for a moment, build-1 always;
+    """Twenty minutes of five hosts, each ten seconds: web-1 is hot for four minutes, web-2 for once, build-1 always;
     web-3 falls silent; db-1's disk fills up."""
     for step in range(120):
         minute = step / 6
