@@ -32,7 +32,7 @@ def look_up(
     for row in range(len(a)):
         place = find(table, a[row], b[row])
         if table[place, HEAD] == NONE and adds[row]:
-            if 2 * (following + new) >= len(table):
+            if following + new >= len(table) - 1:
                 raise ValueError("no room for a key")
             table[place, FIRST], table[place, SECOND], table[place, HEAD] = a[row], b[row], following + new
             created[new] = row

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from thalweg.streams.aggregate import AggregatePlan, Table
-from thalweg.streams.state.row_store import SLOT, Int64s, RowStore
+from thalweg.streams.state.row_store import SLOT, Int64s, RowStore, without
 from thalweg.streams.triggers._facts import CELL_ROUND, CELL_SLOT
 
 ROUND = "__round"
@@ -109,7 +109,7 @@ class Contents:
         for rows in self.plan.prepare(taken.events, [CELL]):
             cells = taken.cells[rows[CELL].to_numpy()]
             labels = [pl.Series(SLOT, cells[:, CELL_SLOT]), pl.Series(ROUND, cells[:, CELL_ROUND])]
-            placed.append(rows.drop(CELL).hstack(labels) if rows.height else None)
+            placed.append(without(rows, CELL).hstack(labels) if rows.height else None)
         return placed
 
     def _finished(self, panes: Sequence[pl.DataFrame | None], group: list[str]) -> pl.DataFrame | None:
@@ -227,8 +227,8 @@ def _split(fresh: pl.DataFrame | None) -> tuple[pl.DataFrame | None, pl.DataFram
         return None, None
     after = fresh[ROUND] > 0
     if not after.any():
-        return fresh.drop(ROUND), None
-    return fresh.filter(~after).drop(ROUND), fresh.filter(after).drop(ROUND)
+        return without(fresh, ROUND), None
+    return without(fresh.filter(~after), ROUND), without(fresh.filter(after), ROUND)
 
 
 def _moved(rows: pl.DataFrame | None, merged: Merged) -> pl.DataFrame | None:

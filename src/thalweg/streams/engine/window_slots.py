@@ -22,7 +22,7 @@ from thalweg.streams.aggregate.plan import ITEM
 from thalweg.streams.batch import KEY_GROUP, TIMESTAMP
 from thalweg.streams.engine.window_base import EFFECTIVE, WindowOperator
 from thalweg.streams.operator import Memory, State, StateDelta
-from thalweg.streams.state.row_store import SLOT, RowStore
+from thalweg.streams.state.row_store import SLOT, RowStore, only, without
 from thalweg.streams.state.session_index import Assignment, SessionIndex, warm_up
 from thalweg.streams.state.slot_table import identities
 from thalweg.streams.windows import TimeSemantics
@@ -78,12 +78,12 @@ class SlotWindowOperator(WindowOperator):
         self._reserve()
         late = given.slots < 0
         if not late.all():
-            self._absorb(frame.with_columns(pl.Series(SLOT, given.slots)), given)
+            self._absorb(frame.hstack([pl.Series(SLOT, given.slots)]), given)  # eager: with_columns is a query
         return pl.Series(late)
 
     def identify(self, rows: pl.DataFrame) -> tuple[Slots, Slots]:
         """What tells windows apart in the index: two hashes of each row."""
-        return identities(rows.select(self.keys), rows.height)
+        return identities(only(rows, self.keys), rows.height)
 
     def _absorb(self, frame: pl.DataFrame, given: Assignment) -> None:
         events = frame.filter(pl.col(SLOT) >= 0) if given.slots.min() < 0 else frame
@@ -135,7 +135,7 @@ class SlotWindowOperator(WindowOperator):
         return self.names.in_order(slots)
 
     def _key_columns(self, slots: Slots) -> list[pl.Series]:
-        return self._names_of(slots).select(self.keys).get_columns()
+        return only(self._names_of(slots), self.keys).get_columns()
 
     def _reserve(self) -> None:
         capacity = self.index.capacity
@@ -163,7 +163,7 @@ class SlotWindowOperator(WindowOperator):
         """With partial results. A window without any is saved too: it exists, and what was saved before is void."""
         slots = labels[SLOT].to_numpy()
         if not table.items and store.has(slots).all():
-            return labels.hstack(store.in_order(slots).drop(SLOT).get_columns())
+            return labels.hstack(without(store.in_order(slots), SLOT).get_columns())
         rows = store.read(slots)
         return labels if rows is None else labels.join(rows, on=SLOT, how="left")
 

@@ -108,7 +108,8 @@ class TriggeredWindowOperator(SlotWindowOperator):
     def on_watermark(self, watermark: Watermark) -> Iterator[Batch]:
         self.clock = max(self.clock, watermark.clock)
         if self._waiting:
-            rows, self._waiting = pl.concat(self._waiting, how="diagonal_relaxed"), []
+            waiting, self._waiting = self._waiting, []
+            rows = waiting[0] if len(waiting) == 1 else pl.concat(waiting, how="diagonal_relaxed")
             yield from self.process(self._with_operator_watermark(rows, self._told(watermark)))
         if self.advance(watermark):
             yield from self._at_ends(watermark)
@@ -126,7 +127,8 @@ class TriggeredWindowOperator(SlotWindowOperator):
     def _with_operator_watermark(self, rows: pl.DataFrame, told: int) -> pl.DataFrame:
         own = contiguous(rows[EFFECTIVE])
         least = np.minimum.accumulate(own[::-1])[::-1]
-        return rows.with_columns(pl.Series(OPERATOR_WATERMARK, np.clip(least, self.closed, told)))
+        # Eager, here as below: with_columns is a query, which costs more than what it does.
+        return rows.hstack([pl.Series(OPERATOR_WATERMARK, np.clip(least, self.closed, told))])
 
     def _at_ends(self, watermark: Watermark) -> Iterator[Batch]:
         slots = self._ends.due(self.closed)
@@ -185,8 +187,12 @@ class TriggeredWindowOperator(SlotWindowOperator):
 
     def in_cells(self, events: pl.DataFrame, cells: Slots) -> pl.DataFrame:
         """The events that count in a window, with their cell."""
-        marked = events.with_columns(pl.Series(CELL, cells))
+        marked = events.hstack([pl.Series(CELL, cells)])
         return marked.filter(pl.col(CELL) >= 0) if (cells < 0).any() else marked
+
+    def named(self, events: pl.DataFrame, rows: Slots, slots: Slots) -> pl.DataFrame:
+        """The key columns of some events with their `__slot`."""
+        return pl.DataFrame([*(events[name].gather(rows) for name in self.keys), pl.Series(SLOT, slots[rows])])
 
     def room(self) -> None:
         """Room in all arrays for as many windows as the index may hold."""

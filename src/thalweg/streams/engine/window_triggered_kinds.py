@@ -72,7 +72,8 @@ class TriggeredAlignedOperator(TriggeredWindowOperator):
         )
         created = created[: job.go[BEGUN]]
         self.index.schedule_new(slots[created])
-        self.names.write(events[created].select(*self.keys, pl.Series(SLOT, slots[created])))
+        if len(created):
+            self.names.write(self.named(events, created, slots))
         log = job.log[: job.go[PANES]]
         if not self.panes.each and number:
             log = np.concatenate([log, self.asked_once(slots, int(watermarks[-1]))])
@@ -84,9 +85,9 @@ class TriggeredAlignedOperator(TriggeredWindowOperator):
 
     def _in_windows(self, rows: pl.DataFrame) -> pl.DataFrame:
         """A row for each event and window that holds it, with the number of the event."""
-        needed = rows.select(self.needed).with_row_index(ROW)
+        needed = rows[self.needed].hstack([pl.Series(ROW, np.arange(rows.height, dtype=np.uint32))])
         if isinstance(self.window, GlobalWindow):
-            return needed.with_columns(pl.lit(GLOBAL_END, dtype=pl.Int64).alias(WINDOW_END))
+            return needed.hstack([pl.Series(WINDOW_END, np.full(rows.height, GLOBAL_END, dtype=np.int64))])
         return self.window.in_windows(needed, TIMESTAMP, WINDOW_END)
 
     def _times(self, events: pl.DataFrame) -> tuple[Slots, Slots]:
@@ -149,7 +150,7 @@ class TriggeredSessionOperator(TriggeredWindowOperator):
         times, watermarks = contiguous(rows[TIMESTAMP]), contiguous(rows[OPERATOR_WATERMARK])
         horizons = contiguous(rows[EFFECTIVE]) - self.panes.lateness
         slots, cells, created = (np.empty(number, dtype=np.int64) for _ in range(3))
-        events = rows.select(self.needed)
+        events = rows[self.needed]
         begin = 0
         while begin < number:
             gone = np.empty(self.index.used + number, dtype=np.int64)
@@ -186,7 +187,7 @@ class TriggeredSessionOperator(TriggeredWindowOperator):
             log = np.concatenate([log, self.asked_once(slots, watermark)])
         self.index.schedule_new(slots[created])
         if len(created):
-            born = events[created].select(*self.keys, pl.Series(SLOT, slots[created])).filter(pl.col(SLOT) >= 0)
+            born = self.named(events, created, slots).filter(pl.col(SLOT) >= 0)
             self.names.write(born.unique(SLOT, keep="first"))
         taken = Taken(self.in_cells(events, cells), job.cells[: job.go[CELLS]])
         yield from self.give(taken, log, None, Merged(gone, self.index.merged_into(gone)))

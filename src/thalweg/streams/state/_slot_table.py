@@ -2,7 +2,7 @@
 
 A row of the table is four numbers, half a cache line: the two 64-bit hashes that are a key's identity, its `HEAD` (the
 slot of the key, or the first one of its list; -1: the row is free), and a number more for those who need it. Linear
-probing, at most half full (`SlotTable` sees to that), and what is taken out leaves no tombstone.
+probing, at most three quarters full (`SlotTable` sees to that), and what is taken out leaves no tombstone.
 
 `control` holds counters of slots and keys: slots ever used, free slots (those in `free`), keys.
 """

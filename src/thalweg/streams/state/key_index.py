@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from thalweg.streams.state.slot_table import SlotTable, grown, identities, records
+from thalweg.streams.state.slot_table import SlotTable, enough, grown, identities, records
 
 Int64s = npt.NDArray[np.int64]
 
@@ -60,7 +60,7 @@ class KeyIndex:
         """Room for as many new keys as there are rows."""
         needed = len(self) + rows
         if needed > self.capacity:
-            room = max(needed, 2 * self.capacity, 1024)
+            room = enough(needed, self.capacity)
             known = records(room, 2)
             known[: self.capacity] = self._known
             self._known, self._free = known, grown(self._free, room)

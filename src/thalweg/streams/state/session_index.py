@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from thalweg.streams.state.slot_table import SlotTable, grown, records
+from thalweg.streams.state.slot_table import SlotTable, enough, grown, records
 
 Int64s = npt.NDArray[np.int64]
 
@@ -201,7 +201,7 @@ class SessionIndex:
         """Room for as many new sessions and keys as there are events."""
         needed = len(self) + events
         if needed > self.capacity:
-            room = max(needed, 2 * self.capacity, 1024)
+            room = enough(needed, self.capacity)
             sessions = records(room, _WIDTH)
             sessions[: self.used] = self._sessions[: self.used]
             self._sessions, self._free = sessions, grown(self._free, room)
