@@ -44,7 +44,7 @@ def await_record(bootstrap: str, topic: str, last: Callable[[dict[str, Any]], bo
         found = [record for record in read(bootstrap, topic) if record.value() is not None]
 
 
-@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
+@pytest.mark.parametrize("guarantee", ["exactly-once", pytest.param("at-least-once", marks=pytest.mark.slow)])
 def test_deletes_come_and_go_as_records_without_a_value(kafka, new_topic, guarantee: str):
     source, sink = new_topic(partitions=4, cleanup_policy="compact"), new_topic(partitions=2, cleanup_policy="compact")
     totals = new_topic(partitions=1)

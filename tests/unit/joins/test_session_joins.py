@@ -16,7 +16,7 @@ from thalweg.streams.testing import TestDriver
 
 GAP = 10
 HOWS = ["inner", "left", "right", "full", "semi", "anti"]
-few = settings(max_examples=8, derandomize=True, deadline=None)
+few = settings(max_examples=5, derandomize=True, deadline=None)
 
 
 def sessions(rows: Sequence[tuple[str, Row, bool]]) -> dict[Any, list[tuple[int, int]]]:
