@@ -28,6 +28,8 @@ from tests.conformance.window_generic import (
 )
 from tests.conformance.window_plans import PLANS, chained
 
+EMISSIONS = frozenset({"final", "final_state", "watermark_only", "closed_per_key", "steps"})
+
 
 def run_window_case(case: Case, inputs: Path, batch_size: int | None, *, fault: Fault = None) -> list[Any]:
     """The rows of a case in its column order; for `steps` one list of rows per `expect`.
@@ -39,6 +41,8 @@ def run_window_case(case: Case, inputs: Path, batch_size: int | None, *, fault: 
         NotServed: the case needs what its structured fields do not say, or what is not built.
     """
     known(case, WindowCase)
+    if case["emission"] not in EMISSIONS:
+        raise NotServed(f"{case['case']}: emission {case['emission']!r}; there are {', '.join(sorted(EMISSIONS))}")
     if "per_key_time" in case.get("features", ()):
         return _each_key_apart(case, inputs, batch_size, fault)
     if case.get("join"):
