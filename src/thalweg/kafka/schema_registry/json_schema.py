@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,10 @@ from thalweg.kafka.schema_registry.by_topic import ByTopic, TopicReader, Within
 from thalweg.kafka.schema_registry.errors import SchemaRegistryError
 from thalweg.kafka.schema_registry.framing import HEADER, Refusal, decode_by_id, header_of, part, with_header
 from thalweg.kafka.schema_registry.json_types import columns_of, json_schema_of
+from thalweg.kafka.schema_registry.json_validation import Problem, Validation
 from thalweg.kafka.schema_registry.resolving import Resolver
 from thalweg.kafka.schema_registry.schema import Schema, SchemaType
 from thalweg.records import Decoded, DecodeError, Decoder, EncodedRecords, Encoder, RawRecords
-
-Problem = Callable[[Any], str | None]
-"""What is wrong with a value, None where nothing is."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +31,8 @@ class JsonSchemaFormat(RegistryFormat):
     """JSON objects in the registry's wire form; see `RegistryFormat` for the other settings.
 
     Args:
-        validate: check every record against its schema, in and out (with the package `jsonschema`, a record at a time:
-            some ten thousand a second).
+        validate: check every record against its schema, in and out: batches by column expressions, and records or
+            schemas of which these are not sure by the package `jsonschema`, some ten thousand a second.
     """
 
     validate: bool = False
@@ -57,11 +54,12 @@ class JsonSchemaFormat(RegistryFormat):
     def record_name(self, schema: Schema) -> str:
         return str(json.loads(schema.text).get("title", ""))
 
-    def validator(self, schema: Schema) -> Problem:
-        """What checks a value against a schema and those that it refers to.
+    def validation(self, schema: Schema) -> Validation:
+        """What checks values against a schema and those that it refers to.
 
         Raises:
             MissingExtraError: `jsonschema` is not installed.
+            SchemaRegistryError: the schema is not valid in its draft.
         """
         try:
             import jsonschema
@@ -71,17 +69,28 @@ class JsonSchemaFormat(RegistryFormat):
             raise MissingExtraError("validate=True needs jsonschema: pip install 'thalweg[jsonschema]'") from None
         wanted = json.loads(schema.text)
         kind = jsonschema.validators.validator_for(wanted)
+        try:
+            kind.check_schema(wanted)
+        except jsonschema.SchemaError as error:
+            raise SchemaRegistryError(f"the JSON Schema is not valid: {error.json_path}: {error.message}") from error
         known: Any = referencing.Registry()
         for name, text in self.client.named_references(schema).items():
             resource: Any = referencing.Resource.from_contents(json.loads(text), default_specification=DRAFT7)
             known = known.with_resource(name, resource)
-        check = kind(wanted, registry=known)
+        return Validation(wanted, kind.VALIDATORS.keys(), _problems(kind(wanted, registry=known)))
 
-        def problem(value: Any) -> str | None:
-            error = next(check.iter_errors(value), None)
-            return None if error is None else f"{error.json_path}: {error.message}"[:500]
 
-        return problem
+def _problems(validator: Any) -> Problem:
+    from referencing.exceptions import Unresolvable
+
+    def problem(value: Any) -> str | None:
+        try:
+            error = next(validator.iter_errors(value), None)
+        except Unresolvable as missing:
+            return f"its JSON Schema refers to what is not there: {missing}"[:500]
+        return None if error is None else f"{error.json_path}: {error.message}"[:500]
+
+    return problem
 
 
 class RegistryJsonDecoder(ByTopic[JsonSchemaFormat]):
@@ -117,17 +126,17 @@ class _TopicReader:
             return check
         assert self._decoder is not None
         rows = np.arange(len(raw))
-        invalid = {} if check is _anything else _invalid(raw, check)
+        invalid = {} if check.validation is None else check.validation.invalid(raw, HEADER)
         keep = np.array([row not in invalid for row in rows], bool) if invalid else np.ones(len(rows), bool)
         decoded = self._decoder.decode(part(raw, rows[keep], HEADER))
         return _renumbered(decoded, rows[keep], invalid) if invalid else decoded
 
-    def _resolve(self, schema: Schema) -> Problem:
+    def _resolve(self, schema: Schema) -> _Check:
         if schema.type is not SchemaType.JSON:
             raise SchemaRegistryError(f"the schema is {schema.type}, not JSON Schema")
         if self._decoder is None:
             self._decoder = self._open()
-        return self._format.validator(schema) if self._format.validate else _anything
+        return _Check(self._format.validation(schema) if self._format.validate else None)
 
     def _open(self) -> JsonDecoder:
         schema = self._schema
@@ -140,22 +149,11 @@ class _TopicReader:
         return JsonDecoder(schema, columns)
 
 
-def _anything(value: Any) -> str | None:
-    return None
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """Of one schema id: None where nothing is checked."""
 
-
-def _invalid(raw: RawRecords, check: Problem) -> dict[int, str]:
-    """The records that their schema does not accept; what is no JSON is left to the decoder to refuse."""
-    found: dict[int, str] = {}
-    for row in range(len(raw)):
-        try:
-            value = json.loads((raw.value(row) or b"")[HEADER:])
-        except ValueError:
-            continue
-        problem = check(value)
-        if problem is not None:
-            found[row] = problem
-    return found
+    validation: Validation | None
 
 
 def _renumbered(decoded: Decoded, rows: Any, invalid: dict[int, str]) -> Decoded:
@@ -171,7 +169,7 @@ class RegistryJsonEncoder:
     def __init__(self, format: JsonSchemaFormat) -> None:
         self._format = format
         self._json = JsonEncoder()
-        self._ready: dict[tuple[tuple[str, pl.DataType], ...], tuple[bytes, Problem | None]] = {}
+        self._ready: dict[tuple[tuple[str, pl.DataType], ...], tuple[bytes, Validation | None]] = {}
 
     def encode(self, frame: pl.DataFrame) -> EncodedRecords:
         """One payload per row.
@@ -200,13 +198,15 @@ class RegistryJsonEncoder:
         encoded = Encoded(written) if check is None else without(written, _unaccepted(written, check))
         return Encoded(with_header(encoded.records, header), encoded.rows, encoded.errors)
 
-    def _open(self, frame: pl.DataFrame) -> tuple[bytes, Problem | None]:
+    def _open(self, frame: pl.DataFrame) -> tuple[bytes, Validation | None]:
         inferred = Schema(json.dumps(json_schema_of(frame.schema, self._format.topic or "Event")), SchemaType.JSON)
         found = self._format.writer_schema(inferred)
-        return header_of(found.id), self._format.validator(found.schema) if self._format.validate else None
+        return header_of(found.id), self._format.validation(found.schema) if self._format.validate else None
 
 
-def _unaccepted(encoded: EncodedRecords, check: Problem) -> list[EncodeError]:
-    values = (encoded.data[start:end].tobytes() for start, end in pairwise(encoded.offsets.tolist()))
-    problems = ((row, check(json.loads(value))) for row, value in enumerate(values))
-    return [EncodeError(row, str(ErrorClass.INVALID_VALUE), text) for row, text in problems if text is not None]
+def _unaccepted(encoded: EncodedRecords, check: Validation) -> list[EncodeError]:
+    data = np.ascontiguousarray(encoded.data)
+    places = np.arange(len(encoded), dtype=np.int64)
+    none, at = np.full(len(encoded), -1, np.int64), (data.ctypes.data + encoded.offsets[:-1]).astype(np.uint64)
+    raw = RawRecords("", at, np.diff(encoded.offsets), at, none, places.astype(np.int32), places, none, data)
+    return [EncodeError(row, str(ErrorClass.INVALID_VALUE), text) for row, text in check.invalid(raw).items()]

@@ -30,7 +30,7 @@ _DEEPEST = 50
 
 
 def _column(schema: Any, root: dict[str, Any], depth: int) -> pl.DataType | None:
-    schema = _followed(schema, root)
+    schema = followed(schema, root)
     if not isinstance(schema, dict) or depth > _DEEPEST:
         return None
     for key in ("oneOf", "anyOf"):
@@ -64,7 +64,7 @@ def _struct(schema: dict[str, Any], root: dict[str, Any], depth: int) -> pl.Data
     return pl.Struct({name: dtype for name, dtype in fields.items() if dtype is not None})
 
 
-def _followed(schema: Any, root: dict[str, Any]) -> Any:
+def followed(schema: Any, root: dict[str, Any]) -> Any:
     """What a reference within the document points to."""
     steps = 0
     while isinstance(schema, dict) and isinstance(schema.get("$ref"), str) and steps < _DEEPEST:
