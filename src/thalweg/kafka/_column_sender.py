@@ -95,7 +95,7 @@ class ColumnSender:
         """Records with keys or partitions: each partition's in order, and about a request's worth under way to each."""
         order, groups = batch.by_partition(lanes)
         partitions = groups[:, _PARTITION].copy()
-        waiting = 0.0
+        waiting, full = 0.0, False
         while (left := groups[:, _HEAD] < groups[:, _END]).any():
             groups[:, _ROOM] = lanes.rooms(partitions, waited=waiting > 0)
             count = self._fill(batch, groups, order)
@@ -103,10 +103,13 @@ class ColumnSender:
                 lanes.handed_over(partitions, groups[:, _TAKEN])
                 self._hand_over(batch, count, lanes)
                 waiting = 0.0
+                full |= bool(((groups[:, _TAKEN] > 0) & (groups[:, _HEAD] < groups[:, _END])).any())
             elif (groups[:, _ROOM] > 0)[left].any():  # what there was room for was too large
                 continue
             elif waiting < _PATIENCE:
-                waiting += self._wait_for_room(hurry=waiting > 0)  # requests that are not full yet may linger once
+                # Requests that are as full as they get are sent at once; the others may linger once.
+                waiting += self._wait_for_room(hurry=full or waiting > 0)
+                full = False
             else:
                 lanes.let_go(partitions[left])
 

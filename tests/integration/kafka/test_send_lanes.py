@@ -12,6 +12,7 @@ import pytest
 
 from thalweg.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer
 from thalweg.kafka._produce_kernels import RECORD_BYTES
+from thalweg.kafka.local_cluster import LocalKafka
 from thalweg.kafka.partitioners import open_partitioner, partition_for
 from thalweg.records import EncodedRecords
 
@@ -213,3 +214,26 @@ def test_a_topic_that_was_made_anew_with_fewer_partitions_takes_all_rows(
     found = read_all(kafka.bootstrap, topic, 400)
     assert found["value"].sort().to_list() == data["value"].to_list()
     assert found["__partition"].to_list() == [partition_for(key.encode(), 2) for key in found["__key"]]
+
+
+@pytest.mark.slow
+def test_where_nothing_comes_back_the_rest_of_a_keyed_frame_waits_in_the_buffer() -> None:
+    """A broker that hangs must not hold up a sender of keyed rows before the buffer is full."""
+    data = numbered(0, ROWS).with_columns(key=pl.int_range(pl.len()).cast(pl.String))
+    with LocalKafka() as own, KafkaProducer(own.bootstrap) as producer:
+        KafkaAdmin(own.bootstrap).ensure_topic("t", 3)
+        producer.send_frame("t", data.head(1), format="text", key="key", columns=["value"])
+        producer.flush()
+        own.pause()
+        try:
+            assert producer.send_frame("t", data, format="text", key="key", columns=["value"]) == ROWS
+            assert producer._lanes is not None
+            under_way = producer._lanes._given - producer._deliveries.lanes
+            assert (under_way[1:4] > 1_000_000).all(), under_way[1:4]
+        finally:
+            own.resume()
+        producer.flush()
+        found = read_all(own.bootstrap, "t", ROWS + 1)
+    assert found["value"].sort().to_list() == sorted([*data["value"], data["value"][0]])
+    for (partition,), rows in found.group_by("__partition"):
+        assert rows["value"].is_sorted(), partition
