@@ -211,22 +211,31 @@ def follow_key(
                 break
             continue
         time = times[row]
-        if absence and state[ALIVE] and not state[FIRING]:
+        if state[ALIVE] and time < state[LAST]:
+            continue
+        if absence:
             due = state[LAST] + setting[ABSENT]
-            if time >= state[LAST] and time < due and watermarks[row] < due:  # as nearly always
+            if state[ALIVE] and not state[FIRING] and time < due and watermarks[row] < due:  # as nearly always
                 state[LAST], state[SINCE], state[EVENT] = time, time, first_event + row
                 continue
-        if state[ALIVE]:
-            if time < state[LAST]:
-                continue
-            out = pass_until(state, setting, watermarks[row], -1, out, cursor)
-        if absence:
+            if state[ALIVE]:
+                out = pass_until(state, setting, watermarks[row], -1, out, cursor)
             out = seen(state, setting, time, groups[row], first_event + row, row, out, cursor)
             continue
         if clear < 0:
             over = not holds and not failed[row]
         else:
             over = (ends[clear, row >> 3] >> (7 - (row & 7))) & 1 == 1 and not failed[row]
+        begins = state[SINCE] + setting[HOLD]
+        if state[ALIVE] and not state[FIRING] and time < begins and watermarks[row] < begins:  # it has yet to hold
+            state[LAST] = time
+            if holds and not over:
+                state[MORE] += 1
+            else:
+                state[ALIVE] = 0
+            continue
+        if state[ALIVE]:
+            out = pass_until(state, setting, watermarks[row], -1, out, cursor)
         if over:
             if state[ALIVE]:
                 out = end(state, setting, time, row, out, cursor)
