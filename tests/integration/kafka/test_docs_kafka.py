@@ -46,7 +46,7 @@ def test_programs_and_commands(place: str) -> None:
             pass
         consumer.commit()
     commands = [line for line in blocks("bash")[0].splitlines() if line]
-    assert len(commands) == 7
+    assert len(commands) == 9
     for command in commands:
         words = shlex.split(command)
         given = None

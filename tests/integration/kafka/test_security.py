@@ -140,6 +140,16 @@ def test_rights_from_the_shell(secured: Secured) -> None:
     assert "use one of" in shell("acls", "add", who, "REED", "-t", "x", fails=True)
 
 
+def test_the_documented_commands_about_rights(secured: Secured) -> None:
+    page = (Path(__file__).parents[3] / "docs/kafka.md").read_text()
+    commands = [line.split()[1:] for line in page.splitlines() if line.startswith("thalweg acls ")]
+    assert [words[1] for words in commands] == ["add", "list", "remove"]
+    shell = Shell(secured.admin.brokers)
+    for words in commands:
+        shell(*words)
+    assert secured.admin.acls(resource="TOPIC", name="clicks") == []
+
+
 def round_trip(secured: Secured, brokers: str, security: KafkaSecurity) -> None:
     topic = f"t-{uuid.uuid4().hex[:8]}"
     secured.admin.create_topic(topic, 1)
