@@ -43,7 +43,7 @@ from thalweg.streams.state.pool import StatePool, using  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 PARTS = ("events", "checkpoint", "recovery", "memory", "backends", "latency")
-RATE, SECONDS = 50_000, 20
+RATE, SECONDS = 50_000, 15
 """Of the latency runs."""
 
 
@@ -224,7 +224,7 @@ def main() -> None:
     if unknown := set(wanted) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     shapes = [name for name in SHAPES if arguments.shapes in name]
-    results = run(keys, 3 if arguments.quick else 7, shapes, wanted)
+    results = run(keys, 3 if arguments.quick else 4, shapes, wanted)
     print(markdown(results))
     if len(wanted) == len(PARTS) and len(shapes) == len(SHAPES) and not arguments.quick:
         RESULTS.mkdir(exist_ok=True)
