@@ -14,6 +14,7 @@ import polars as pl
 from thalweg.alerts.alert import Alert
 from thalweg.alerts.manager import AlertManager
 from thalweg.alerts.states import StateTracker, warm_up
+from thalweg.errors import StateError
 from thalweg.streams.batch import DEAD, MIN_TIME, TIMESTAMP, WATERMARK, Batch
 from thalweg.streams.batch import Watermark as Time
 from thalweg.streams.engine.dead_letters import RowError, dead_letters
@@ -99,6 +100,16 @@ class Alerting(Operator):
         return StateDelta(puts=[] if frame is None else [(_STATES, frame)], full=full)
 
     def restore(self, state: State) -> None:
+        """Takes the states of a snapshot.
+
+        Raises:
+            StateError: they were saved by a version that kept them otherwise; starting without them would lose alerts.
+        """
+        if other := state.keys() - {_STATES}:
+            raise StateError(
+                f"{self.id}: another version of Thalweg saved the states of its rules (as {min(other)!r}), which "
+                "this one can't read: let that one end them, or give the step another .uid(…) to start without them"
+            )
         self._tracker.load(state.get(_STATES, ()), {rule.id: rule for rule in self.manager.rules}, self.keys)
 
     def memory(self) -> Memory:

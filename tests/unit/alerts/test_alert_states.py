@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.alerts.alerting import MINUTE, Kept, made, rule
 
 from thalweg.alerts import AlertManager
+from thalweg.errors import StateError
 from thalweg.streams import App
 from thalweg.streams.testing import TestDriver
 
@@ -140,6 +141,13 @@ def test_a_crash_goes_on_from_the_last_commit():
     driver.send(rows(("a", 95, 6 * MINUTE), ("a", 1, 7 * MINUTE)))
     assert told(driver) == first == [("a", "triggered", 5 * MINUTE), ("a", "resolved", 5 * MINUTE)]
     assert len(manager.list()) == 1
+
+
+def test_states_that_another_version_saved_are_refused():
+    driver = job(watching(hold="5m"))
+    [operator] = [stage.operator for stage in driver.dataflow.stages if stage.stateful]
+    with pytest.raises(StateError, match="another version of Thalweg"):
+        operator.restore({"hot@a1b2": [pl.DataFrame({"state": ["{}"]})]})
 
 
 def settings_of(number: int) -> dict[str, Any]:
