@@ -91,8 +91,9 @@ class Delivering:
         while self._waited < generation:
             if hurry:
                 self._hurry()
-            if self._deliveries.drain(_HURRY_MS if hurry else _SLICE_MS, self._waited + 1):
-                self._waited += 1
+            following = self._waited + 1  # another thread may wait too, for the same one
+            if self._deliveries.drain(_HURRY_MS if hurry else _SLICE_MS, following):
+                self._waited = max(self._waited, following)
             else:
                 self._check_time(deadline)
                 self._stall.look()
