@@ -68,7 +68,7 @@ class Committing:
         self.pressure.watch()
         if self.pipeline.busy:
             return
-        asked = self.settings.requests.waiting and not self._awaits_rest
+        asked = self.settings.requests.waiting and not self._awaits_rest and (self.pipeline.idle or not self.draining)
         if self.pressure.full or self.commit_in() <= 0 or asked:
             self._start_commit()
 
@@ -108,7 +108,8 @@ class Committing:
             self._last_early = now
         self._last_commit = now
         requests = self.settings.requests
-        wants_all = requests.wants_all and not self._awaits_rest
+        # A barrier goes out when all that was sent is committed: two producers may send at a time.
+        wants_all = requests.wants_all and not self._awaits_rest and (self.pipeline.idle or not self.draining)
         if not self.progress.positions or not (self.uncommitted or wants_all):
             state = self.dataflow.placed_snapshot(full=True) if wants_all else ()
             requests.answer(self._boundary(state), self.pipeline.submitted, whole=wants_all)
