@@ -67,8 +67,17 @@ class SlotProducers:
         return self._producers[self._turn % self.count]
 
     def take_turn(self) -> KafkaProducer:
-        """The one whose turn it is; it is then the other's."""
+        """The one whose turn it is; it is then the other's.
+
+        What the other has sent is in the log by then. Otherwise records of this turn could come to lie before those of
+        the last one, and readers would get the changes of a key, or the rows of an exchange, in the wrong order.
+
+        Raises:
+            ConnectorError: it is not, and won't be.
+        """
         producer = self.current
+        if self.count > 1 and self._turn:
+            self._producers[(self._turn - 1) % self.count].flush(TRANSACTION_TIMEOUT_MS / 1000)
         self._turn += 1
         return producer
 

@@ -54,6 +54,24 @@ def test_epochs_are_prepared_ahead_and_count_in_order(kafka: Any, topic: str, ou
     worker.close()
 
 
+def test_records_of_an_epoch_lie_before_those_of_the_next(
+    kafka: Any, topic: str, new_topic: Callable[..., str]
+) -> None:
+    """The first one's are many, and on their way yet when the second is prepared, on a connection of its own."""
+    output = new_topic(1)
+    worker = committer(kafka.bootstrap, f"job-{topic}", topic, alternating=True)
+    worker.recover([(topic, 0)])
+    epochs: list[Any] = []
+    many = [f"1-{number:06d}" * 20 for number in range(60_000)]
+    for number, rows in enumerate((many, ["2"]), start=1):
+        epochs.append(worker.prepare(commit(topic, number, [write(output, rows)])))
+    for prepared in epochs:
+        worker.finish(prepared)
+    found = [record.value().decode() for record in read(kafka.bootstrap, output)]
+    assert found == [*many, "2"]
+    worker.close()
+
+
 def test_with_at_least_once_there_is_one_producer(kafka: Any, topic: str) -> None:
     worker = committer(kafka.bootstrap, f"job-{topic}", topic, Guarantee.AT_LEAST_ONCE, alternating=True)
     assert worker.most_under_way == 1
