@@ -88,12 +88,12 @@ class Delivering:
             self._raise_fatal()
 
     def _wait(self, generation: int, deadline: float, *, hurry: bool) -> None:
-        while self._waited < generation:
+        # Read once: another thread may wait too, and what this one counts next must not be beyond `generation`.
+        while (waited := self._waited) < generation:
             if hurry:
                 self._hurry()
-            following = self._waited + 1  # another thread may wait too, for the same one
-            if self._deliveries.drain(_HURRY_MS if hurry else _SLICE_MS, following):
-                self._waited = max(self._waited, following)
+            if self._deliveries.drain(_HURRY_MS if hurry else _SLICE_MS, waited + 1):
+                self._waited = max(self._waited, waited + 1)
             else:
                 self._check_time(deadline)
                 self._stall.look()

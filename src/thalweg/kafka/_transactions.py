@@ -137,8 +137,8 @@ class Transactions(Delivering):
             self._transaction(
                 "abort_transaction", lambda ms: api().rd_kafka_abort_transaction(self._handle, ms), timeout
             )
-        while self._waited < generation and self._deliveries.drain(0, self._waited + 1):
-            self._waited += 1
+        while (waited := self._waited) < generation and self._deliveries.drain(0, waited + 1):
+            self._waited = max(self._waited, waited + 1)
         self._deliveries.take_failures()  # purged on purpose
 
     def _await_registration(self, deadline: float) -> None:
