@@ -70,8 +70,31 @@ def create_topics(bootstrap: str, *topics: str) -> None:
         future.result(30)
 
 
-def feed(bootstrap: str, topic: str, events: pl.DataFrame, per_second: float, stop: threading.Event) -> None:
-    """Writes the events at a steady pace, so that a killed job always has work to come back to."""
+class Ration:
+    """How many events may have been sent by now.
+
+    Where a job takes longer to start than its input lasts, one that comes back would otherwise have nothing to do.
+    """
+
+    def __init__(self) -> None:
+        self.events = 0
+
+    def add(self, more: int) -> None:
+        self.events += more
+
+
+def feed(
+    bootstrap: str,
+    topic: str,
+    events: pl.DataFrame,
+    per_second: float,
+    stop: threading.Event,
+    ration: Ration | None = None,
+) -> None:
+    """Writes the events at a steady pace, within the ration, so that a killed job always has work to come back to.
+
+    From `stop` on the rest comes as fast as it can.
+    """
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True})
     started = time.monotonic()
     for number, (partition, sensor, ts, value) in enumerate(events.iter_rows()):
@@ -80,6 +103,8 @@ def feed(bootstrap: str, topic: str, events: pl.DataFrame, per_second: float, st
             ahead = number / per_second - (time.monotonic() - started)
             if ahead > 0 and not stop.is_set():
                 time.sleep(ahead)
+            while ration is not None and number >= ration.events and not stop.is_set():
+                producer.poll(0.01)
         body = json.dumps({"sensor_id": sensor, "ts": ts, "value": value})
         while True:
             try:
@@ -147,7 +172,7 @@ class Job:
         self.name = f"job-{sink}"
         settings = {"JOB_NAME": self.name, "JOB_BROKER": f"kafka://{bootstrap}", "JOB_SOURCE": source,
                     "JOB_SINK": sink, "JOB_GUARANTEE": guarantee}  # fmt: skip
-        self.environment = {**os.environ, **settings}
+        self.environment = {**os.environ, **settings, "PYTHONFAULTHANDLER": "1"}
         self.log = Path(os.environ.get("TMPDIR", "/tmp")) / f"{sink}.log"
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -186,7 +211,9 @@ def wait_for_output(
         if process.poll() is not None:
             raise AssertionError(f"the job died by itself ({process.returncode}):\n{job.log.read_text()[-4000:]}")
         if time.monotonic() > deadline:
-            raise AssertionError(f"no output within {patience:.0f} s:\n{job.log.read_text()[-4000:]}")
+            process.send_signal(signal.SIGABRT)  # faulthandler then logs where every thread stands
+            process.wait()
+            raise AssertionError(f"no output within {patience:.0f} s:\n{job.log.read_text()[-12000:]}")
         time.sleep(0.01)
 
 
@@ -200,12 +227,14 @@ def run_with_kills(
     events = readings(rate * (kills * 4 + 5), rate)
     stop = threading.Event()
     pool = ThreadPoolExecutor(1)
-    feeding = pool.submit(feed, bootstrap, source, events, rate, stop)
+    ration = Ration()
+    feeding = pool.submit(feed, bootstrap, source, events, rate, stop, ration)
     job = Job(bootstrap, source, sink, guarantee)
     probe = Consumer({"bootstrap.servers": bootstrap, "group.id": f"probe-{name}", "isolation.level": "read_committed"})
     restarts = []
     for _ in range(kills):
         before = end_offsets(probe, sink)
+        ration.add(4 * rate)
         started = time.monotonic()
         process = job.start()
         wait_for_output(probe, sink, before, process, job)
@@ -214,7 +243,7 @@ def run_with_kills(
         process.send_signal(signal.SIGKILL)
         process.wait()
     probe.close()
-    stop.set()  # the rest of the feed comes as fast as it can
+    stop.set()
     feeding.result()
     pool.shutdown()
     job.finish()

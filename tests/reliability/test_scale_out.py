@@ -119,23 +119,27 @@ def test_workers_come_go_and_die_and_nothing_is_lost_or_doubled(kafka, topic, ne
     sink = new_topic()
     rate = 2_000
     events = crash.readings(rate * 120, rate)
-    stop = threading.Event()
+    stop, ration = threading.Event(), crash.Ration()
     job = crash.Job(kafka.bootstrap, topic, sink)
     groups = [f"{job.name}-{topic}", f"{job.name}-{job.name}-exchange"]
     with ThreadPoolExecutor(1) as pool:
-        feeding = pool.submit(crash.feed, kafka.bootstrap, topic, events, rate, stop)
+        feeding = pool.submit(crash.feed, kafka.bootstrap, topic, events, rate, stop, ration)
+        ration.add(30 * rate)
         workers = [Worker(job, 0)]
         await_members(kafka.bootstrap, groups[0], 1)
+        ration.add(30 * rate)
         await_output(kafka.bootstrap, sink, job)
         workers += [Worker(job, 1), Worker(job, 2)]
         for group in groups:
             await_members(kafka.bootstrap, group, 3)
+        ration.add(30 * rate)
         await_output(kafka.bootstrap, sink, job)
         workers[2].kill()
         workers[1].leave()
         workers[1] = Worker(job, 1)
         for group in groups:
             await_members(kafka.bootstrap, group, 2)
+        ration.add(30 * rate)
         await_output(kafka.bootstrap, sink, job)
         stop.set()
         feeding.result()
@@ -150,18 +154,21 @@ def test_the_supervisor_starts_a_killed_worker_again(kafka, topic, new_topic):
     sink = new_topic()
     rate = 2_000
     events = crash.readings(rate * 120, rate)
-    stop = threading.Event()
+    stop, ration = threading.Event(), crash.Ration()
     job = crash.Job(kafka.bootstrap, topic, sink)
     with ThreadPoolExecutor(1) as pool:
-        feeding = pool.submit(crash.feed, kafka.bootstrap, topic, events, rate, stop)
+        feeding = pool.submit(crash.feed, kafka.bootstrap, topic, events, rate, stop, ration)
+        ration.add(30 * rate)
         supervisor = supervised(job, 2)
         await_members(kafka.bootstrap, f"{job.name}-{topic}", 2)
+        ration.add(30 * rate)
         await_output(kafka.bootstrap, sink, job)
         children = subprocess.run(
             ["pgrep", "-P", str(supervisor.pid)], capture_output=True, text=True, check=True
         ).stdout.split()
         assert len(children) == 2
         os.kill(int(children[0]), signal.SIGKILL)
+        ration.add(30 * rate)
         await_output(kafka.bootstrap, sink, job)
         stop.set()
         feeding.result()
