@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple, Protocol
@@ -117,6 +117,55 @@ class Held(NamedTuple):
     ids: list[int]
 
 
+@dataclass(slots=True)
+class HeldTable:
+    """Partial matches as columns: per partial match what `Held` has, per event its step and id, one after another."""
+
+    codes: Int64s
+    states: Int64s
+    starts: Int64s
+    sizes: Int64s
+    """How many events each has."""
+    steps: Int64s
+    ids: Int64s
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __iter__(self) -> Iterator[Held]:
+        ends = np.cumsum(self.sizes)
+        facts = zip(self.codes.tolist(), self.states.tolist(), self.starts.tolist(), strict=True)
+        places = zip((ends - self.sizes).tolist(), ends.tolist(), strict=True)
+        for (code, state, start), (first, end) in zip(facts, places, strict=True):
+            yield Held(code, state, start, self.steps[first:end].tolist(), self.ids[first:end].tolist())
+
+    @staticmethod
+    def of(held: Sequence[Held]) -> HeldTable:
+        """From single partial matches."""
+        return HeldTable(
+            _column(item.code for item in held),
+            _column(item.state for item in held),
+            _column(item.start for item in held),
+            _column(len(item.ids) for item in held),
+            _column(chain.from_iterable(item.steps for item in held)),
+            _column(chain.from_iterable(item.ids for item in held)),
+        )
+
+    @staticmethod
+    def together(tables: Sequence[HeldTable]) -> HeldTable:
+        """One after the other."""
+        if len(tables) == 1:
+            return tables[0]
+        return HeldTable(
+            np.concatenate([table.codes for table in tables]),
+            np.concatenate([table.states for table in tables]),
+            np.concatenate([table.starts for table in tables]),
+            np.concatenate([table.sizes for table in tables]),
+            np.concatenate([table.steps for table in tables]),
+            np.concatenate([table.ids for table in tables]),
+        )
+
+
 class Partials(Protocol):
     """The partial matches of one pattern, for all keys, and what moves them."""
 
@@ -153,7 +202,7 @@ class Partials(Protocol):
     def renumber(self, new_code: Int64s, keys: int) -> None:
         """Gives keys new codes: `new_code[old]`, or -1 for keys that have nothing here."""
 
-    def held(self, codes: Int64s) -> list[Held]:
+    def held(self, codes: Int64s) -> HeldTable:
         """The partial matches of these keys, for the state: oldest first per key."""
 
     def put(self, held: Held, last: int, keys: int) -> None:

@@ -180,6 +180,22 @@ def test_key_codes_survive_growth_widening_and_forgetting():
     assert codes.values()["k"].to_list() == [3.0, 2.5, 4.0]
 
 
+def test_keys_that_come_a_few_at_a_time_are_found_by_their_codes():
+    codes = KeyCodes(["k", "s"])
+    chance = np.random.default_rng(5)
+    names: list[tuple[int, str]] = []
+    for batch in range(300):
+        new = [(len(names) + n, f"a key of batch {batch}") for n in range(int(chance.integers(0, 9)))]
+        rows = pl.DataFrame(new, schema={"k": pl.Int64, "s": pl.String}, orient="row")
+        assert codes.of(rows).tolist() == [k for k, _ in new]
+        names += new
+        if batch % 7 == 0 and names:
+            some = np.unique(chance.integers(0, len(names), 20))
+            assert codes.values_of(some).rows() == [names[code] for code in some]
+    assert codes.values().rows() == names
+    assert codes.values_of(np.arange(len(names))).rows() == names
+
+
 def test_a_matcher_by_itself_forgets_idle_keys_too():
     matcher = PatternMatcher(key="user")
     matcher.register_pattern(two())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import sys
 import threading
@@ -364,3 +365,20 @@ def test_late_events_may_stay_out_of_the_dead_letters() -> None:
 def test_an_app_without_a_broker_setting_refuses_settings_for_an_open_one() -> None:
     with pytest.raises(ConfigurationError, match="retention"):
         App("job", broker=MemoryBroker(), retention="1d")
+
+
+def test_the_collector_passes_over_what_was_there_before_the_job(monkeypatch):
+    """Only while the job runs, and not over what its session makes."""
+    assert gc.get_freeze_count() == 0
+    frozen: list[int] = []
+    broker = filled()
+    app = make_app(broker)
+    commit = memory_broker.MemoryCommitter.commit
+    monkeypatch.setattr(
+        memory_broker.MemoryCommitter,
+        "commit",
+        lambda self, what: (frozen.append(gc.get_freeze_count()), commit(self, what))[1],
+    )
+    app.run(until_caught_up=True)
+    assert min(frozen) > 10_000
+    assert gc.get_freeze_count() == 0

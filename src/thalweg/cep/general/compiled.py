@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thalweg.cep.found import Found, Held, MatchTable, Offered
+from thalweg.cep.found import Found, Held, HeldTable, MatchTable, Offered
 from thalweg.cep.general.after_match import SkipFailed
 from thalweg.cep.general.automaton import build
 from thalweg.cep.general.table import MoveTable
@@ -190,7 +190,7 @@ class CompiledPartials:
         self._keys = renewed
         self._queue_again()
 
-    def held(self, codes: Int64s) -> list[Held]:
+    def held(self, codes: Int64s) -> HeldTable:
         """The partial matches of these keys, for the state."""
         r = _rows()
         known = np.ascontiguousarray(codes[codes < len(self._keys)], dtype=np.int64)
@@ -199,14 +199,7 @@ class CompiledPartials:
         r.runs_of(known, self._keys, self._runs, found, owners)
         rows = self._runs[found]
         sizes, steps, ids = self._unrolled(np.ascontiguousarray(rows[:, r.TAKEN]))
-        ends = np.cumsum(sizes).tolist()
-        facts = zip(
-            owners.tolist(), rows[:, r.STATE].tolist(), rows[:, r.START].tolist(), sizes.tolist(), ends, strict=True
-        )
-        return [
-            Held(code, state, start, steps[end - size : end].tolist(), ids[end - size : end].tolist())
-            for code, state, start, size, end in facts
-        ]
+        return HeldTable(owners, rows[:, r.STATE], rows[:, r.START], sizes, steps, ids)
 
     def put(self, held: Held, last: int, keys: int) -> None:
         """Takes back a partial match; `last` is the time of its last event."""

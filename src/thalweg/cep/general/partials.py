@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thalweg.cep.found import Found, Held, Match, MatchTable, Offered
+from thalweg.cep.found import Found, Held, HeldTable, Match, MatchTable, Offered
 from thalweg.cep.general.after_match import Completed
 from thalweg.cep.general.automaton import build
 from thalweg.cep.general.begins import Beginnings
@@ -160,7 +160,7 @@ class GeneralPartials:
         self._deadlines = [(due, code) for code, due in scheduled.items()]
         heapify(self._deadlines)
 
-    def held(self, codes: Int64s) -> list[Held]:
+    def held(self, codes: Int64s) -> HeldTable:
         """The partial matches of these keys, for the state."""
         found = []
         for code in codes.tolist():
@@ -173,7 +173,7 @@ class GeneralPartials:
                 state = item.state if isinstance(item, Run) else WAITING
                 steps, ids = [t.step for t in taken], [t.id for t in taken]
                 found.append(Held(code, state, item.start, steps, ids))
-        return found
+        return HeldTable.of(found)
 
     def put(self, held: Held, last: int, keys: int) -> None:
         """Takes back a partial match; `last` is the time of its last event."""

@@ -160,3 +160,18 @@ def referenced(slot: Int64s, events: Int64s, free: Int64s, out: Int64s) -> int:
             out[count] = events[partial, place]
             count += 1
     return count
+
+
+@njit("int64(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1])", nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def held(codes: Int64s, head: Int64s, after: Int64s, partials: Int64s, owners: Int64s) -> int:
+    """Lists the partial matches of these keys, oldest first per key, and whose they are; returns how many."""
+    count = 0
+    for code in codes:
+        partial = head[code] if code < len(head) else NONE
+        while partial != NONE:
+            if count >= min(len(partials), len(owners)):
+                raise ValueError("no room for the partial matches")
+            partials[count], owners[count] = partial, code
+            count += 1
+            partial = after[partial]
+    return count

@@ -15,6 +15,7 @@ from thalweg.cep.pattern import Element, Pattern, Step, inside, plain_part, take
 from thalweg.errors import ConfigurationError
 from thalweg.expressions import CompiledFunction
 from thalweg.records import Int64s, UInt64s
+from thalweg.streams.batch import with_column
 from thalweg.streams.plan.functions import compile_for
 
 MASK = "__mask"
@@ -148,7 +149,7 @@ def any_bit(masks: Masks) -> Booleans:
 
 def with_masks(frame: pl.DataFrame, masks: Masks) -> pl.DataFrame:
     """The rows with their condition bits as a column."""
-    return frame.with_columns(pl.Series(MASK, masks[:, 0] if masks.shape[1] == 1 else masks))
+    return with_column(frame, pl.Series(MASK, masks[:, 0] if masks.shape[1] == 1 else masks))
 
 
 def masks_of(frame: pl.DataFrame) -> Masks:

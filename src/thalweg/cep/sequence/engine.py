@@ -24,7 +24,7 @@ from thalweg.cep.sequence.partials import PartialMatches
 from thalweg.cep.sequence.slots import linear_steps
 from thalweg.expressions import Row, iter_rows
 from thalweg.records import Int64s
-from thalweg.streams.batch import TIMESTAMP
+from thalweg.streams.batch import TIMESTAMP, without
 
 Tables = list[tuple[Pattern, MatchTable]]
 
@@ -145,11 +145,11 @@ class PatternEngine:
         codes = self.codes.of(rows, useful)
         if codes.min(initial=0) < 0:  # events that can't begin a match, of keys that have no partial match
             known = codes >= 0
-            rows, codes, masks, useful = rows.filter(known), codes[known], masks[known], useful[known]
+            rows, codes, masks, useful = rows[np.flatnonzero(known)], codes[known], masks[known], useful[known]
         times = rows.get_column(TIMESTAMP).to_numpy().astype(np.int64)
-        events = rows.drop(MASK)
+        events = without(rows, MASK)
         ids = np.full(rows.height, -1, np.int64)
-        ids[useful] = self.store.add(events if useful.all() else events.filter(useful))
+        ids[useful] = self.store.add(events if useful.all() else events[np.flatnonzero(useful)])
         self._touch(codes)
         everything = np.arange(rows.height)
         for number, (partials, bits) in enumerate(zip(self.partials, self._bits, strict=True)):
@@ -226,12 +226,13 @@ class PatternEngine:
         self._touched = np.zeros(len(self.codes), np.bool_)
         if not len(touched):
             return None
-        held = [(number, item) for number, p in enumerate(self.partials) for item in p.held(touched)]
-        frames = [saved.rows_of(held, self.patterns, self.store, self.keys)] if held else []
+        held = [(pattern, p.held(touched)) for pattern, p in zip(self.patterns, self.partials, strict=True)]
+        held = [(pattern, table) for pattern, table in held if len(table)]
+        frames = [saved.rows_of(held, self.store, self.keys)] if held else []
         if not full:
-            idle = np.setdiff1d(touched, np.array([item.code for _, item in held], dtype=np.int64))
+            idle = np.setdiff1d(touched, np.concatenate([touched[:0], *(table.codes for _, table in held)]))
             if len(idle):
-                frames.append(saved.gone(self.codes.values()[idle] if self.keys else pl.DataFrame(), len(idle)))
+                frames.append(saved.gone(self.codes.values_of(idle) if self.keys else pl.DataFrame(), len(idle)))
         return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
     def restore(self, frames: Sequence[pl.DataFrame]) -> None:

@@ -25,10 +25,10 @@ class KeyCodes:
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.columns = list(columns)
-        self._values: pl.DataFrame | None = None
-        """The key columns; row i has code i."""
+        self._parts: list[pl.DataFrame] = []
+        """The key columns, part after part; row i of all has code i. Each is more than twice as long as the next."""
         self._new: list[pl.DataFrame] = []
-        """Rows that come after those of `_values`."""
+        """Rows that come after those; each still holds the buffers of the batch that it came from."""
         self._count = 0
         self._table = SlotTable()
 
@@ -50,16 +50,38 @@ class KeyCodes:
         identity = identities(keys, rows.height)
         count = _kernels().look_up(self._table.rows, *identity, adds, self._count, codes, created)
         if count:
-            self._new.append(compact_strings(keys[created[:count]]))
+            self._new.append(keys[created[:count]])
             self._count += count
+            if len(self._new) > _MOST_NEW:
+                self._settle()
         return codes
 
     def values(self) -> pl.DataFrame:
         """The key columns of all codes, in the order of codes."""
-        parts = [] if self._values is None else [self._values]
-        self._values = pl.concat([*parts, *self._new], rechunk=True) if self._new or parts else pl.DataFrame()
+        self._settle()
+        if len(self._parts) > 1:
+            self._parts = [pl.concat(self._parts, rechunk=True)]
+        return self._parts[0] if self._parts else pl.DataFrame()
+
+    def values_of(self, codes: Int64s) -> pl.DataFrame:
+        """The key columns of some codes, which grow: costs what it gives, not what there is."""
+        self._settle()
+        found, first, start = [], 0, 0
+        for part in self._parts:
+            end = int(np.searchsorted(codes, first + part.height))
+            if end > start:
+                found.append(part[codes[start:end] - first])
+            first, start = first + part.height, end
+        return pl.concat(found) if found else pl.DataFrame()
+
+    def _settle(self) -> None:
+        """Makes the new rows a part, and parts of like length one: a key moves a few times, however many there are."""
+        if not self._new:
+            return
+        self._parts.append(compact_strings(pl.concat(self._new)))
         self._new = []
-        return self._values
+        while len(self._parts) > 1 and self._parts[-2].height <= 2 * self._parts[-1].height:
+            self._parts[-2:] = [pl.concat(self._parts[-2:], rechunk=True)]
 
     def keep(self, alive: Booleans) -> Int64s | None:
         """Forgets the keys that are not alive; returns the new code of each old one (-1: gone).
@@ -76,7 +98,7 @@ class KeyCodes:
 
     def _fitted(self, keys: pl.DataFrame) -> pl.DataFrame:
         """The key columns in the types known so far; types widen where they must, and then all hashes change."""
-        known = self._values if self._values is not None else self._new[0] if self._new else None
+        known = self._parts[0] if self._parts else self._new[0] if self._new else None
         if known is None or known.schema == keys.schema:
             return keys
         values = self.values()
@@ -86,7 +108,7 @@ class KeyCodes:
         return keys.cast(wider)
 
     def _rebuild(self, values: pl.DataFrame) -> None:
-        self._values, self._new, self._table = values, [], SlotTable()
+        self._parts, self._new, self._table = [values], [], SlotTable()
         self._table.make_room(values.height)
         codes, created = np.empty(values.height, np.int64), np.empty(values.height, np.int64)
         adds = np.ones(values.height, np.bool_)
@@ -95,6 +117,7 @@ class KeyCodes:
 
 
 _WORTH_IT = 1_024
+_MOST_NEW = 64
 
 
 def _kernels() -> Any:

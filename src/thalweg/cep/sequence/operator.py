@@ -35,6 +35,8 @@ from thalweg.streams.batch import (
     WATERMARK,
     Batch,
     Watermark,
+    with_column,
+    without,
 )
 from thalweg.streams.engine.dead_letters import dead_letters, row_error
 from thalweg.streams.operator import Memory, Operator, State, StateDelta
@@ -144,11 +146,11 @@ class Detect(Operator):
 
     def _take(self, frame: pl.DataFrame, masks: Masks, matters: Booleans) -> Iterator[Batch]:
         rows = with_masks(frame, masks)
-        rows = rows if matters.all() else rows.filter(matters)
+        rows = rows if matters.all() else rows[np.flatnonzero(matters)]
         if self._by_event_time:
-            self._waiting.add(rows.drop(WATERMARK, INGESTED, strict=False))
+            self._waiting.add(without(rows, WATERMARK, INGESTED))
             return
-        stamped = self._by_clock(rows).drop(WATERMARK, INGESTED, strict=False)
+        stamped = without(self._by_clock(rows), WATERMARK, INGESTED)
         self.released = max(self.released, cast(int, stamped.get_column(TIMESTAMP)[-1]))
         yield from self._told(self.engine.advance(stamped, self.released))
 
@@ -198,7 +200,7 @@ class Detect(Operator):
     def snapshot(self, *, full: bool = False) -> StateDelta:
         self.keep_up()
         gone, waiting = self._waiting.changes(full=full)
-        puts = [(f"{_WAITING}{n}", self._grouped(rows.drop(MASK))) for n, rows in waiting]
+        puts = [(f"{_WAITING}{n}", self._grouped(without(rows, MASK))) for n, rows in waiting]
         drops = [f"{_WAITING}{number}" for number in gone]
         if self.ways.live is not None and (full or self._version != self._saved_version):
             changed = self.ways.live.changes()
@@ -222,7 +224,7 @@ class Detect(Operator):
     def _grouped(self, frame: pl.DataFrame) -> pl.DataFrame:
         if not self.keys:
             return frame.with_columns(pl.lit(0, pl.UInt16).alias(KEY_GROUP))
-        return frame.with_columns(key_groups(frame, self.keys))
+        return with_column(frame, key_groups(frame, self.keys))
 
     def restore(self, state: State) -> None:
         if self.ways.live is not None and (kept := read(state.get(_PATTERNS, ()))):

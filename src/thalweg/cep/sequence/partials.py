@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thalweg.cep.found import Found, Held, MatchTable, Offered
+from thalweg.cep.found import Found, Held, HeldTable, MatchTable, Offered
 from thalweg.cep.pattern import AfterMatch, Contiguity, Pattern, Step
 from thalweg.records import Int64s, UInt64s
 
@@ -87,18 +87,16 @@ class PartialMatches:
         alive[:known] = self._head[:known] != NONE
         return alive
 
-    def held(self, codes: Int64s) -> list[Held]:
+    def held(self, codes: Int64s) -> HeldTable:
         """The partial matches of these keys, for the state: oldest first per key. Their state is how many events they
         have."""
-        found = []
-        for code in codes.tolist():
-            partial = int(self._head[code]) if code < len(self._head) else NONE
-            while partial != NONE:
-                count = int(self._slot[partial])
-                ids = self._events[partial, :count].tolist()
-                found.append(Held(code, count, int(self._start[partial]), self._steps[:count].tolist(), ids))
-                partial = int(self._after[partial])
-        return found
+        partials, owners = np.empty(self.alive, np.int64), np.empty(self.alive, np.int64)
+        count = _kernels().held(np.ascontiguousarray(codes), self._head, self._after, partials, owners)
+        partials, owners = partials[:count], owners[:count]
+        sizes = self._slot[partials]
+        taken = np.arange(self.slots) < sizes[:, None]
+        steps = np.broadcast_to(self._steps, taken.shape)[taken]
+        return HeldTable(owners, sizes, self._start[partials], sizes, steps, self._events[partials][taken])
 
     def put(self, held: Held, last: int, keys: int) -> None:
         """Takes back a partial match, after those that its key has."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from thalweg.cep.found import Held
+from thalweg.cep.found import Held, HeldTable
 from thalweg.cep.pattern import Pattern
 from thalweg.cep.sequence.events import EventStore
 from thalweg.streams.batch import TIMESTAMP
@@ -42,27 +42,25 @@ def name_of(pattern: Pattern) -> str:
     return f"{pattern.id}@{pattern.fingerprint()}"
 
 
-def rows_of(
-    held: Sequence[tuple[int, Held]], patterns: Sequence[Pattern], store: EventStore, keys: Sequence[str]
-) -> pl.DataFrame:
-    """The rows of some partial matches; `held` has the number of each one's pattern."""
-    sizes = np.array([len(item.ids) for _, item in held])
-    ids = np.fromiter((event for _, item in held for event in item.ids), np.int64)
-    firsts = np.zeros(len(ids), np.bool_)
-    firsts[np.unique(ids, return_index=True)[1]] = True
-    events = store.get(ids)
+def rows_of(held: Sequence[tuple[Pattern, HeldTable]], store: EventStore, keys: Sequence[str]) -> pl.DataFrame:
+    """The rows of some partial matches of each pattern."""
+    names = pl.Series([name_of(pattern) for pattern, _ in held], dtype=pl.String)
+    numbers = np.repeat(np.arange(len(held)), [len(table) for _, table in held])
+    table = HeldTable.together([table for _, table in held])
+    order = np.repeat(np.arange(len(table)), table.sizes)
+    firsts = np.zeros(len(table.ids), np.bool_)
+    firsts[np.unique(table.ids, return_index=True)[1]] = True
+    events = store.get(table.ids)
     once = pl.Series(firsts)
     columns = [name if name in keys else pl.when(once).then(pl.col(name)).alias(name) for name in events.columns]
-    names = [name_of(pattern) for pattern in patterns]
-    order = np.repeat(np.arange(len(held)), sizes)
     facts = {
-        PATTERN: pl.Series([names[number] for number, _ in held], dtype=pl.String).gather(order),
+        PATTERN: names.gather(numbers[order]),
         ORDER: order,
-        PLACE: np.concatenate([np.arange(size) for size in sizes]),
-        STATE: np.repeat(np.array([item.state for _, item in held], dtype=np.int64), sizes),
-        STEP: np.fromiter((step for _, item in held for step in item.steps), np.int64),
-        START: np.repeat(np.array([item.start for _, item in held], dtype=np.int64), sizes),
-        EVENT: ids,
+        PLACE: np.arange(len(order)) - np.repeat(np.cumsum(table.sizes) - table.sizes, table.sizes),
+        STATE: table.states[order],
+        STEP: table.steps,
+        START: table.starts[order],
+        EVENT: table.ids,
         DATA: firsts,
     }
     return events.select(columns).hstack(pl.DataFrame(facts))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import random
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -19,6 +16,7 @@ from typing import Any
 from thalweg.errors import ConnectorError, FencedError, RestartRequired, SourceClosed, StateError
 from thalweg.streams.batch import MIN_TIME
 from thalweg.streams.connector import Broker
+from thalweg.streams.engine.memory import give_back
 from thalweg.streams.engine.session import Session
 from thalweg.streams.engine.settings import SessionSettings
 from thalweg.streams.engine.status import (
@@ -44,21 +42,6 @@ MAX_RESTARTS = 10
 def wall_clock() -> int:
     """Now, ms UTC."""
     return time.time_ns() // 1_000_000
-
-
-def give_back(error: BaseException | None) -> None:
-    """Frees what a session held that was lost by this error; its frames are large, and the next one's come on top.
-
-    The stack of the error, and of what led to it, reaches the session; the rest hangs in cycles. Each session has new
-    threads, and glibc keeps what each of them freed for its own later use: it is asked to let go.
-    """
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 class Runner:

@@ -21,6 +21,7 @@ from thalweg.streams.engine.committing import Committing
 from thalweg.streams.engine.drift import drift_of
 from thalweg.streams.engine.exchange.tasks import ScaledDataflow
 from thalweg.streams.engine.exchange.traffic import QUEUED_RECORDS, RECORDS_PER_POLL, ExchangeTraffic, sender
+from thalweg.streams.engine.memory import leave_out_of_collection
 from thalweg.streams.engine.opening import Opened, await_alone, joined, open_sources
 from thalweg.streams.engine.prefetch import Prefetcher
 from thalweg.streams.engine.pressure import Pressure
@@ -143,6 +144,7 @@ class Session(Committing):
         self.dataflow.warm_up()
         if (elapsed := time.monotonic() - started) > 1:
             logger.info("compiled the kernels in %.1f s; the next start finds them in the cache", elapsed)
+        leave_out_of_collection(self._stack)
         set_watermarks(self.plan, self.dataflow, opened, self.recovery.recovered, self.clock())
 
     def _restore(self, opened: Opened) -> None:

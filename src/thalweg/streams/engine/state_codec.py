@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from thalweg.errors import StateError
+from thalweg.records import Int64s
 from thalweg.streams.batch import KEY_GROUP
 from thalweg.streams.connector import StateRecord
 from thalweg.streams.operator import State, StateDelta
@@ -37,9 +39,9 @@ class _Header(msgspec.Struct):
     """The size of each Arrow stream, in bytes."""
 
 
-def state_partition(key_groups: pl.Expr, partitions: int, groups: int = 128) -> pl.Expr:
-    """The state partition of each key group: contiguous ranges of equal size."""
-    return (key_groups.cast(pl.Int64) * partitions) // groups
+def state_partitions(frame: pl.DataFrame, partitions: int, groups: int = 128) -> Int64s:
+    """The state partition of each row: contiguous ranges of key groups, of equal size."""
+    return frame.get_column(KEY_GROUP).to_numpy().astype(np.int64) * partitions // groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def touched(deltas: Iterable[StateDelta], partitions: int, groups: int = 128) ->
         if partitions == 1 or delta.full or delta.drops:
             return set(range(partitions))
         for _, frame in delta.puts:
-            result.update(frame.select(state_partition(pl.col(KEY_GROUP), partitions, groups).unique()).to_series())
+            result.update(np.unique(state_partitions(frame, partitions, groups)).tolist())
     return result
 
 
@@ -80,14 +82,13 @@ def encode(
     Raises:
         StateError: a frame without the key group column.
     """
-    tables = _by_schema(operator_id, delta.puts)
+    tables = [_split(table, partitions, groups) for table in _by_schema(operator_id, delta.puts)]
     everywhere = bool(delta.full or delta.drops)
+    names = [name for name, _ in delta.puts]
     records = []
     for partition in range(max(partitions, void_to) if delta.full else partitions):
-        parts = [_part(table, partition, partitions, groups) for table in tables]
-        parts = [part for part in parts if part.height]
+        parts = [table[partition] for table in tables if partition in table]
         if parts or everywhere:
-            names = [name for name, _ in delta.puts]
             header = _Header(partitions, groups, list(delta.drops), names, [])
             records.append(StateRecord(partition, operator_id, _pack(header, parts), delta.full))
     return records
@@ -115,15 +116,26 @@ def _by_schema(operator_id: str, puts: Sequence[tuple[str, pl.DataFrame]]) -> li
     for number, (name, frame) in enumerate(puts):
         if KEY_GROUP not in frame.columns:
             raise StateError(f"operator {operator_id!r}: state frame {name!r} has no {KEY_GROUP!r} column")
-        marked = frame.with_columns(pl.lit(number, pl.UInt32).alias(_PUT))
+        marked = frame.hstack([pl.Series(_PUT, [number], pl.UInt32).new_from_index(0, frame.height)])
         groups.setdefault(tuple(marked.schema.items()), []).append(marked)
     return [pl.concat(frames) for frames in groups.values()]
 
 
-def _part(table: pl.DataFrame, partition: int, partitions: int, groups: int) -> pl.DataFrame:
-    if partitions == 1 and partition == 0:
-        return table
-    return table.filter(state_partition(pl.col(KEY_GROUP), partitions, groups) == partition)
+def _split(table: pl.DataFrame, partitions: int, groups: int) -> dict[int, pl.DataFrame]:
+    """The rows of each state partition that has any: one pass, as most deltas are small and a filter has its price."""
+    if not table.height:
+        return {}
+    if partitions == 1:
+        return {0: table}
+    places = state_partitions(table, partitions, groups)
+    order = np.argsort(places.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
+    together = table[order]
+    there, first = np.unique(places[order], return_index=True)
+    ends = [*first[1:].tolist(), table.height]
+    return {
+        partition: together.slice(start, end - start)
+        for partition, start, end in zip(there.tolist(), first.tolist(), ends, strict=True)
+    }
 
 
 def _pack(header: _Header, parts: Iterable[pl.DataFrame]) -> bytes:
