@@ -29,6 +29,8 @@ Found = list[tuple[int, Alert]]
 """Alerts with the row that caused each; -1: time did."""
 PASSING = frozenset({"silence", "inhibition"})
 """Stages whose reason passes by itself: a state that outlasts it is told then."""
+_FEW = 32
+"""Up to so many events are taken out of a batch one by one."""
 
 
 class Decider:
@@ -74,7 +76,10 @@ class Decider:
         if not hits:
             return []
         rows = sorted({hit.row for hit in hits})
-        events = dict(zip(rows, frame[rows].iter_rows(named=True), strict=True))
+        if len(rows) <= _FEW:  # a frame of its own for them costs more
+            events = {row: frame.row(row, named=True) for row in rows}
+        else:
+            events = dict(zip(rows, frame[rows].iter_rows(named=True), strict=True))
         result = []
         for hit in hits:
             row, rule = events[hit.row], hit.rule

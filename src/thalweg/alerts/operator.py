@@ -79,7 +79,8 @@ class Alerting(Operator):
         self.account.filtered += frame.height - len(matched | failed.keys())
         self.account.emitted += len(alerts)
         if alerts:
-            yield Batch(self._rows(alerts, frame))
+            # What nobody reads is only counted.
+            yield Batch(self._rows(alerts, frame) if self.read else pl.DataFrame({"id": [a.id for _, a in alerts]}))
         if failed:
             errors: list[RowError] = [(row, type(e).__name__, str(e), {}) for row, e in sorted(failed.items())]
             yield Batch(dead_letters(frame, errors, self.id, self.topics), DEAD)

@@ -83,6 +83,8 @@ class Operator(ABC):
         """The job's clock, ms UTC (virtual in the test driver): the engine sets it before every call."""
         self.late_letters = True
         """Whether what leaves by the late port may become dead letters, besides going to who reads that port."""
+        self.read = True
+        """Whether a step reads the main port: rows that nobody reads need not be made."""
 
     def warm_up(self) -> None:
         """Loads (or compiles) the kernels that it will need, so that the first event does not wait for them."""

@@ -9,6 +9,7 @@ import polars as pl
 from thalweg.errors import ConfigurationError
 from thalweg.records import Int64s
 from thalweg.streams.aggregate.monoid import Input, Part
+from thalweg.streams.batch import with_column
 
 _LIMB = 2**32
 _SAFE = 2**62
@@ -136,7 +137,9 @@ class Sum(Part):
             carry = low // _LIMB
             high = frame[self.high].fill_null(0) + carry if self.high in frame.columns else carry
             new += [high.alias(self.high), (low - carry * _LIMB).alias(self.low)]
-        return frame.with_columns(new) if new else frame
+        for column in new:
+            frame = with_column(frame, column)
+        return frame
 
     def _compensate(self, frame: pl.DataFrame) -> list[pl.Series]:
         from thalweg.streams.aggregate._sums import compensated

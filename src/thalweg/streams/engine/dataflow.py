@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from thalweg.errors import ConnectorError, OperatorFailed, StateError
-from thalweg.streams.batch import DEAD, LATE, MIN_TIME, Batch, Watermark
+from thalweg.streams.batch import DEAD, LATE, MAIN, MIN_TIME, Batch, Watermark
 from thalweg.streams.engine.exchange.reader import ExchangeReader
 from thalweg.streams.engine.exchange.record import ExchangeRecord, runs_of_equal_columns
 from thalweg.streams.engine.exchange.writer import ExchangeWriter
@@ -80,6 +80,8 @@ class Dataflow:
         self.readers = dict(readers or {})
         self.writers = list(writers)
         self.outputs = outputs
+        for stage in self.stages:
+            stage.operator.read = bool(stage.readers.get(MAIN))
         origins = [*self.sources.values(), *self.readers.values()]
         self._meetings = {number: self._meets(number) for number in origins}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from thalweg.streams.aggregate import AggregatePlan, Table, warm_up
-from thalweg.streams.batch import TIMESTAMP, Batch, Watermark
+from thalweg.streams.batch import TIMESTAMP, Batch, Watermark, with_column
 from thalweg.streams.engine.window_base import EFFECTIVE, WINDOW_END, WINDOW_START, WindowOperator
 from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.state.frame_log import FrameLog
@@ -54,17 +54,37 @@ class AlignedWindowOperator(WindowOperator):
         self.account.received += len(batch)
         if not batch:
             return
-        events, late = self._assign(self.timed(batch.frame))
+        frame = self.timed(batch.frame)
+        earliest, latest = int(frame[TIMESTAMP].min()), int(frame[TIMESTAMP].max())  # type: ignore[arg-type]
+        if self._is_simple(frame, earliest, latest):
+            self._absorb_into(self.window.slice_end(earliest), frame)
+            return
+        events, late = self._assign(frame, earliest, latest)
         if events.height:
             self._absorb(events)
         if late is not None:
             self.account.late += late.height
             yield self.late_batch(late, self._last_end(), batch.frame.columns)
 
-    def _assign(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    def _is_simple(self, frame: pl.DataFrame, earliest: int, latest: int) -> bool:
+        """Whether all events are in one slice and none is late: most small batches of a stream that is up to date."""
+        window = self.window
+        if window.gaps or not self.keys or window.slice_end(earliest) != window.slice_end(latest):
+            return False
+        return self.highest_watermark(frame) < window.first_end(earliest)
+
+    def _absorb_into(self, pane: int, events: pl.DataFrame) -> None:
+        """Groups by the keys alone, which costs half of what grouping by the slice as well does."""
+        self.account.absorbed += events.height
+        first = pl.Series(FIRST, [self.window.first_end(pane - 1)], pl.Int64)
+        for log, rows in zip(self.logs, self.plan.prepare(events, self.keys), strict=True):
+            if self._overlapping:
+                rows = with_column(rows, first.new_from_index(0, rows.height))
+            log.append(pane, rows)
+
+    def _assign(self, frame: pl.DataFrame, earliest: int, latest: int) -> tuple[pl.DataFrame, pl.DataFrame | None]:
         """Gives events their slice; splits off those that are late for all their windows."""
         window = self.window
-        earliest, latest = int(frame[TIMESTAMP].min()), int(frame[TIMESTAMP].max())  # type: ignore[arg-type]
         frame = frame.with_columns(self._slices(earliest, latest))
         gaps = window.gaps
         if self.highest_watermark(frame) < window.first_end(earliest) and not gaps:
