@@ -114,7 +114,7 @@ def in_order(frames: Sequence[pl.DataFrame]) -> pl.DataFrame | None:
         return None
     rows = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
     order = [name for name in (TIMESTAMP, SOURCE, PARTITION, OFFSET) if name in rows.columns]
-    if rows.height > _FEW:
+    if rows.height > _FEW or any(rows.get_column(name).null_count() for name in order):
         return rows.sort(order, maintain_order=True)
     return rows[np.lexsort([rows.get_column(name).to_numpy() for name in reversed(order)])]
 

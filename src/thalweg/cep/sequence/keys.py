@@ -29,6 +29,8 @@ class KeyCodes:
         """The key columns, part after part; row i of all has code i. Each is more than twice as long as the next."""
         self._new: list[pl.DataFrame] = []
         """Rows that come after those; each still holds the buffers of the batch that it came from."""
+        self._seen = 0
+        """How many rows those batches had."""
         self._count = 0
         self._table = SlotTable()
 
@@ -52,7 +54,8 @@ class KeyCodes:
         if count:
             self._new.append(keys[created[:count]])
             self._count += count
-            if len(self._new) > _MOST_NEW:
+            self._seen += rows.height
+            if len(self._new) > _MOST_NEW or self._seen > _MOST_SEEN:
                 self._settle()
         return codes
 
@@ -79,7 +82,7 @@ class KeyCodes:
         if not self._new:
             return
         self._parts.append(compact_strings(pl.concat(self._new)))
-        self._new = []
+        self._new, self._seen = [], 0
         while len(self._parts) > 1 and self._parts[-2].height <= 2 * self._parts[-1].height:
             self._parts[-2:] = [pl.concat(self._parts[-2:], rechunk=True)]
 
@@ -117,7 +120,7 @@ class KeyCodes:
 
 
 _WORTH_IT = 1_024
-_MOST_NEW = 64
+_MOST_NEW, _MOST_SEEN = 64, 65_536
 
 
 def _kernels() -> Any:
