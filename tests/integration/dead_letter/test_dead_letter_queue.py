@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.dead_letter import crashing
+from tests.integration.dead_letter import crashing, killed_replay
 from thalweg.errors import ConfigurationError, FencedError
 from thalweg.kafka import DeadLetterQueue, KafkaProducer, KafkaRecord, RetryingConsumer, RetryPolicy
 from thalweg.kafka.dead_letter.store import KafkaLetters
@@ -146,5 +146,18 @@ def test_a_replay_that_ends_half_way_has_sent_nothing(kafka: Any, new_topic: Mak
             crashed.commit_transaction()
         crashed.kill()
         assert len(queue.replay()) == 0
+    values = KafkaLetters(kafka.bootstrap)._read(topic)["value"].to_list()
+    assert values == [b"a", b"b", b"c", b"a", b"b", b"c"]
+
+
+def test_a_replay_that_is_killed_half_way_is_as_if_it_had_never_begun(kafka: Any, new_topic: MakeTopic) -> None:
+    topic = new_topic(partitions=1)
+    dead_letters(kafka, topic)
+    command = [sys.executable, killed_replay.__file__, kafka.bootstrap, topic, "3"]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -9
+    with DeadLetterQueue(kafka.bootstrap, topic) as queue:
+        assert [letter.state for letter in queue.letters()] == ["open"] * 3
+        assert len(queue.replay()) == 3
+        assert [letter.state for letter in queue.letters(state="replayed")] == ["replayed"] * 3
     values = KafkaLetters(kafka.bootstrap)._read(topic)["value"].to_list()
     assert values == [b"a", b"b", b"c", b"a", b"b", b"c"]
