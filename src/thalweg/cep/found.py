@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ import polars as pl
 
 from thalweg.cep.pattern import Pattern
 from thalweg.records import Int64s, UInt64s
+
+Columns = TypeVar("Columns", "MatchTable", "HeldTable")
 
 
 class Match(NamedTuple):
@@ -63,15 +65,15 @@ class MatchTable:
     @staticmethod
     def together(tables: Sequence[MatchTable]) -> MatchTable:
         """One after the other."""
-        if len(tables) == 1:
-            return tables[0]
-        return MatchTable(
-            np.concatenate([table.sizes for table in tables]),
-            np.concatenate([table.triggers for table in tables]),
-            np.concatenate([table.times for table in tables]),
-            np.concatenate([table.steps for table in tables]),
-            np.concatenate([table.ids for table in tables]),
-        )
+        return _joined(tables)
+
+
+def _joined(tables: Sequence[Columns]) -> Columns:
+    """The columns of each, one after the other."""
+    if len(tables) == 1:
+        return tables[0]
+    names = [each.name for each in fields(tables[0])]
+    return type(tables[0])(*(np.concatenate([getattr(table, name) for table in tables]) for name in names))
 
 
 def _column(values: Iterable[int]) -> Int64s:
@@ -154,16 +156,7 @@ class HeldTable:
     @staticmethod
     def together(tables: Sequence[HeldTable]) -> HeldTable:
         """One after the other."""
-        if len(tables) == 1:
-            return tables[0]
-        return HeldTable(
-            np.concatenate([table.codes for table in tables]),
-            np.concatenate([table.states for table in tables]),
-            np.concatenate([table.starts for table in tables]),
-            np.concatenate([table.sizes for table in tables]),
-            np.concatenate([table.steps for table in tables]),
-            np.concatenate([table.ids for table in tables]),
-        )
+        return _joined(tables)
 
 
 class Partials(Protocol):

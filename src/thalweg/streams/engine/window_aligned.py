@@ -74,7 +74,7 @@ class AlignedWindowOperator(WindowOperator):
         return self.highest_watermark(frame) < window.first_end(earliest)
 
     def _absorb_into(self, pane: int, events: pl.DataFrame) -> None:
-        """Groups by the keys alone, which costs half of what grouping by the slice as well does."""
+        """Groups by the keys alone: the slice would be one more column to hash, and to take apart again."""
         self.account.absorbed += events.height
         first = pl.Series(FIRST, [self.window.first_end(pane - 1)], pl.Int64)
         for log, rows in zip(self.logs, self.plan.prepare(events, self.keys), strict=True):
