@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -109,9 +109,14 @@ class Job:
         return sum(sum(psutil.Process(worker.pid).cpu_times()[:2]) for worker in self.workers.values())
 
     def offsets(self) -> dict[int, int]:
-        """The committed offset of each source partition."""
+        """The committed offset of each source partition; none while the group's coordinator is still coming up."""
         wanted = [TopicPartition("events", p) for p in range(crash.PARTITIONS)]
-        return {tp.partition: tp.offset for tp in self._probe.committed(wanted, timeout=30)}
+        try:
+            return {tp.partition: tp.offset for tp in self._probe.committed(wanted, timeout=30)}
+        except KafkaException as error:
+            if error.args[0].retriable() or error.args[0].name() == "NOT_COORDINATOR":
+                return {}
+            raise
 
     def wait_beyond(self, before: dict[int, int]) -> float:
         """Seconds until all partitions have moved."""
@@ -128,6 +133,13 @@ class Job:
 def measure(bootstrap: str, name: str, workers: int, keys: int) -> dict[str, float]:
     """Brings the state up, then kills the last worker and starts it again (one worker) or not (several)."""
     job = Job(bootstrap, name)
+    try:
+        return _measured(job, workers, keys)
+    finally:
+        job.end()
+
+
+def _measured(job: Job, workers: int, keys: int) -> dict[str, float]:
     for slot in range(workers):
         job.start(slot, workers)
     share = keys // crash.PARTITIONS
@@ -139,7 +151,6 @@ def measure(bootstrap: str, name: str, workers: int, keys: int) -> dict[str, flo
     if workers == 1:
         job.start(0, 1)
     back = job.wait_beyond(before)
-    job.end()
     return {"back_after_seconds": round(back, 2), "cpu_us_per_event": round(cpu, 2)}
 
 
