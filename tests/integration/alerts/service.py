@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +42,8 @@ class Service:
 
 
 @contextmanager
-def serving(store: str = "sqlite://") -> Iterator[Service]:
-    manager, team = AlertManager(store), Kept()
+def serving(store: str = "sqlite://", clock: Callable[[], int] | None = None) -> Iterator[Service]:
+    manager, team = AlertManager(store, clock=clock), Kept()
     manager.add_channel("team", team)
     manager.add_rule(rule(notification_channels=None, severity="high"))
     manager.set_route(Route(channels=["team"]))

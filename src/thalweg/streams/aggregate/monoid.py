@@ -13,11 +13,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+if TYPE_CHECKING:
+    from thalweg.streams.aggregate.accumulators import Accumulator
 
 COMPUTED = "__in:"
 """What the names of columns begin with that hold computed inputs."""
@@ -85,6 +88,10 @@ class Part(ABC):
     @abstractmethod
     def value(self, present: frozenset[str]) -> pl.Expr:
         """The part's value, from its columns."""
+
+    def accumulator(self, dtype: pl.DataType | None) -> Accumulator | None:
+        """What does `prepare` batch after batch in place, for inputs of this type; None: nothing can."""
+        return None
 
 
 class Aggregate(ABC):

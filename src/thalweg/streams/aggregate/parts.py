@@ -8,6 +8,7 @@ import polars as pl
 
 from thalweg.errors import ConfigurationError
 from thalweg.records import Int64s
+from thalweg.streams.aggregate.accumulators import Accumulator, Counter, Spread, for_extreme, for_sum
 from thalweg.streams.aggregate.monoid import Input, Part
 from thalweg.streams.batch import with_column
 
@@ -30,6 +31,9 @@ class Rows(Part):
     def value(self, present: frozenset[str]) -> pl.Expr:
         return pl.col(self.name)
 
+    def accumulator(self, dtype: pl.DataType | None) -> Accumulator:
+        return Counter(self.name)
+
 
 class NonNull(Part):
     """How many events have a value."""
@@ -48,6 +52,9 @@ class NonNull(Part):
 
     def value(self, present: frozenset[str]) -> pl.Expr:
         return pl.col(self.name)
+
+    def accumulator(self, dtype: pl.DataType | None) -> Accumulator:
+        return Counter(self.name)
 
 
 class Extreme(Part):
@@ -70,6 +77,9 @@ class Extreme(Part):
 
     def value(self, present: frozenset[str]) -> pl.Expr:
         return pl.col(self.name)
+
+    def accumulator(self, dtype: pl.DataType | None) -> Accumulator | None:
+        return None if dtype is None else for_extreme(self.name, dtype, largest=self.largest)
 
 
 class Sum(Part):
@@ -149,6 +159,9 @@ class Sum(Part):
         total, lost = compensated(values, low, lengths)
         return [pl.Series(self.float, total), pl.Series(self.lost, lost)]
 
+    def accumulator(self, dtype: pl.DataType | None) -> Accumulator | None:
+        return None if dtype is None else for_sum(dtype, (self.high, self.low), (self.float, self.lost))
+
     def beyond(self, groups: pl.DataFrame) -> int:
         """In how many groups the sum needs more than 64 bits."""
         if self.high not in groups.columns or self.float in groups.columns:
@@ -208,6 +221,10 @@ class Moments(Part):
 
     def value(self, present: frozenset[str]) -> pl.Expr:
         return pl.col(self.square)
+
+    def accumulator(self, dtype: pl.DataType | None) -> Accumulator | None:
+        numeric = dtype is not None and (dtype.is_numeric() or dtype == pl.Boolean)
+        return Spread(self.count, self.mean, self.square) if numeric else None
 
 
 class Values(Part):

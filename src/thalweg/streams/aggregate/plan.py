@@ -59,13 +59,17 @@ class AggregatePlan:
         """The event columns that the aggregates read."""
         return frozenset(column for one in self.inputs for column in one.columns)
 
+    def with_inputs(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Events with the columns that the aggregates read and that have to be computed."""
+        return events.with_columns([one.expr.alias(one.column) for one in self._computed]) if self._computed else events
+
     def prepare(self, events: pl.DataFrame, group: Sequence[str]) -> list[pl.DataFrame]:
         """Partial rows of a batch, per table."""
-        if self._computed:
-            events = events.with_columns([one.expr.alias(one.column) for one in self._computed])
-        return [self._prepare(table, events, group) for table in self.tables]
+        events = self.with_inputs(events)
+        return [self.prepare_table(table, events, group) for table in self.tables]
 
-    def _prepare(self, table: Table, events: pl.DataFrame, group: Sequence[str]) -> pl.DataFrame:
+    def prepare_table(self, table: Table, events: pl.DataFrame, group: Sequence[str]) -> pl.DataFrame:
+        """Partial rows of a batch that has its inputs, for one of the tables."""
         if table.items:
             aggregate = table.items[0][1]
             values = events[aggregate.item.column]

@@ -1,17 +1,22 @@
 """Tumbling and sliding windows: one pre-aggregation per batch, one merge per close.
 
-State: a frame log of partial rows per slice (`AlignedWindow`), and how far windows are closed. Cost per event: one
-vectorised group-by, whatever the size and slide; per close: a merge of the window's partial rows.
+State: a frame log of partial rows per slice (`AlignedWindow`), before it the groups that have had events since the last
+commit (`HotGroups`), and how far windows are closed. Cost per event: a few kernels, or one vectorised group-by where an
+aggregate needs it, whatever the size and slide; per close: a merge of the window's partial rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import polars as pl
 
+from thalweg.records import Int64s
 from thalweg.streams.aggregate import AggregatePlan, Table, warm_up
 from thalweg.streams.batch import TIMESTAMP, Batch, Watermark, with_column
+from thalweg.streams.engine import hot_groups
+from thalweg.streams.engine.hot_groups import MOST, HotGroups
 from thalweg.streams.engine.window_base import EFFECTIVE, WINDOW_END, WINDOW_START, WindowOperator
 from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.state.frame_log import FrameLog
@@ -41,6 +46,12 @@ class AlignedWindowOperator(WindowOperator):
         self._overlapping = window.overlapping
         self._group = [*keys, FIRST] if self._overlapping else [*keys]
         self.logs = [self._log(table) for table in plan.tables]
+        self._hot = HotGroups(plan.tables[0].parts, keys, FIRST if self._overlapping else None)
+
+    def settle(self) -> None:
+        """Gives the frame log what the last events have added."""
+        for pane, rows in self._hot.take():
+            self.logs[0].append(pane, rows)
 
     def _log(self, table: Table) -> FrameLog:
         return FrameLog(
@@ -49,6 +60,7 @@ class AlignedWindowOperator(WindowOperator):
 
     def warm_up(self) -> None:
         warm_up()
+        hot_groups.warm_up()
 
     def on_batch(self, batch: Batch, port: int = 0) -> Iterator[Batch]:
         self.account.received += len(batch)
@@ -74,13 +86,22 @@ class AlignedWindowOperator(WindowOperator):
         return self.highest_watermark(frame) < window.first_end(earliest)
 
     def _absorb_into(self, pane: int, events: pl.DataFrame) -> None:
-        """Groups by the keys alone: the slice would be one more column to hash, and to take apart again."""
+        """Takes events of one slice, which need no columns that say so."""
         self.account.absorbed += events.height
-        first = pl.Series(FIRST, [self.window.first_end(pane - 1)], pl.Int64)
-        for log, rows in zip(self.logs, self.plan.prepare(events, self.keys), strict=True):
+        first = self.window.first_end(pane - 1)
+        events = self.plan.with_inputs(events)
+        start = int(self._heat(events, np.array([pane]), np.array([first])))
+        for table, log in zip(self.plan.tables[start:], self.logs[start:], strict=True):
+            rows = self.plan.prepare_table(table, events, self.keys)
             if self._overlapping:
-                rows = with_column(rows, first.new_from_index(0, rows.height))
+                rows = with_column(rows, pl.repeat(first, rows.height, dtype=pl.Int64, eager=True).alias(FIRST))
             log.append(pane, rows)
+
+    def _heat(self, events: pl.DataFrame, slices: Int64s, firsts: Int64s) -> bool:
+        """Adds events to the groups that are updated in place, where those can take them."""
+        if len(self._hot) > MOST or not self._hot.takes(events):
+            self.settle()
+        return self._hot.add(events, slices, firsts)
 
     def _assign(self, frame: pl.DataFrame, earliest: int, latest: int) -> tuple[pl.DataFrame, pl.DataFrame | None]:
         """Gives events their slice; splits off those that are late for all their windows."""
@@ -118,14 +139,19 @@ class AlignedWindowOperator(WindowOperator):
 
     def _absorb(self, events: pl.DataFrame) -> None:
         self.account.absorbed += events.height
-        prepared = self.plan.prepare(events, [*self._group, SLICE])
-        for log, rows in zip(self.logs, prepared, strict=True):
-            log.append_split(SLICE, rows)
+        slices = events[SLICE].to_numpy()
+        firsts = events[FIRST].to_numpy() if self._overlapping else slices
+        events = self.plan.with_inputs(events)
+        start = int(self._heat(events, slices, firsts))
+        for table, log in zip(self.plan.tables[start:], self.logs[start:], strict=True):
+            log.append_split(SLICE, self.plan.prepare_table(table, events, [*self._group, SLICE]))
 
     def on_watermark(self, watermark: Watermark) -> Iterator[Batch]:
         before = self.closed
         if not self.advance(watermark):
             return
+        if self._hot.lowest <= self.closed:
+            self.settle()
         ends = self._closing(before, self.closed)
         for start in range(0, len(ends), _WINDOWS_AT_ONCE):
             results = self._results(ends[start : start + _WINDOWS_AT_ONCE])
@@ -184,9 +210,10 @@ class AlignedWindowOperator(WindowOperator):
         return of_aligned(self, keys)
 
     def memory(self) -> Memory:
-        return sum((log.memory() for log in self.logs), Memory())
+        return sum((log.memory() for log in self.logs), self._hot.memory())
 
     def snapshot(self, *, full: bool = False) -> StateDelta:
+        self.settle()
         return self.combine([log.snapshot(full=full) for log in self.logs], full=full)
 
     def restore(self, state: State) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def of_aligned(operator: AlignedWindowOperator, keys: pl.DataFrame | None) -> pl.DataFrame:
     """A row per key and open window."""
+    operator.settle()
     window, plan = operator.window, operator.plan
     ends: set[int] = set()
     for pane in operator.logs[0].panes():

@@ -34,6 +34,13 @@ class SlotTable:
         kernels().rehash(self.rows, larger)
         self.rows = larger
 
+    def clear(self, keys: int) -> None:
+        """Forgets all keys, of which there were so many: a table that was much too large for them gets small again."""
+        if len(self.rows) > 1024 and 16 * keys < len(self.rows):
+            self.rows = _free_rows(1024)
+        else:
+            self.rows.fill(-1)
+
     @property
     def bytes(self) -> int:
         """What it takes."""
