@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import polars as pl
 
-from thalweg.streams.batch import KEY_GROUP, OFFSET, PARTITION, SOURCE, TIMESTAMP
+from thalweg.streams.batch import KEY_GROUP, OFFSET, PARTITION, SOURCE, TIMESTAMP, gathered, stacked
 
 
 class WaitingEvents:
@@ -63,8 +63,8 @@ class WaitingEvents:
                 self._forget(number)
                 continue
             due = rows.get_column(TIMESTAMP).to_numpy() < before
-            ready.append(rows[np.flatnonzero(due)])
-            rest = rows[np.flatnonzero(~due)]
+            ready.append(gathered(rows, np.flatnonzero(due)))
+            rest = gathered(rows, np.flatnonzero(~due))
             self._keep(number, rest)
             if number in self._new:
                 self._new[number] = rest
@@ -112,11 +112,12 @@ def in_order(frames: Sequence[pl.DataFrame]) -> pl.DataFrame | None:
     """The rows of some frames together, in order; None where there are none."""
     if not frames:
         return None
-    rows = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
+    rows = stacked(frames)
     order = [name for name in (TIMESTAMP, SOURCE, PARTITION, OFFSET) if name in rows.columns]
     if rows.height > _FEW or any(rows.get_column(name).null_count() for name in order):
         return rows.sort(order, maintain_order=True)
-    return rows[np.lexsort([rows.get_column(name).to_numpy() for name in reversed(order)])]
+    places = np.lexsort([rows.get_column(name).to_numpy() for name in reversed(order)])
+    return rows if (places[1:] > places[:-1]).all() else gathered(rows, places)
 
 
 _FEW = 4_096

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+
+from thalweg.records import Int64s
 
 TIMESTAMP = "__ts"
 """Event time of the row, Int64, ms UTC."""
@@ -82,11 +86,37 @@ class Watermark:
     idle_closed: bool = False
 
 
+def gathered(frame: pl.DataFrame, rows: Int64s) -> pl.DataFrame:
+    """The rows of these numbers. Column by column where there are few: `frame[rows]` is handed to Polars' threads."""
+    if len(rows) > _FEW or not frame.width:
+        return frame[rows]
+    places = pl.Series(rows.astype(np.uint32))
+    return pl.DataFrame([column[places] for column in frame.get_columns()])
+
+
+def stacked(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of some frames together; columns that one of them lacks are null there, and types widen."""
+    if len(frames) == 1:
+        return frames[0]
+    names, types = frames[0].columns, frames[0].dtypes  # comparing schemas costs ten times as much
+    same = all(frame.columns == names and frame.dtypes == types for frame in frames)
+    return pl.concat(frames, how="vertical" if same else "diagonal_relaxed")
+
+
+def only(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """Some columns, or none, but as many rows: `DataFrame.select` without the query plan that it makes."""
+    return pl.DataFrame([frame.get_column(name) for name in names]) if names else frame.drop(frame.columns)
+
+
 def without(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
     """`DataFrame.drop`, without the query plan that it makes: a tenth of the cost where a frame is small."""
-    return pl.DataFrame([column for column in frame.get_columns() if column.name not in names])
+    return only(frame, [name for name in frame.columns if name not in names])
 
 
 def with_column(frame: pl.DataFrame, column: pl.Series) -> pl.DataFrame:
     """The frame with one more column, or another in the place of one; as cheap as `without`."""
     return pl.DataFrame([*(each for each in frame.get_columns() if each.name != column.name), column])
+
+
+_FEW = 16_384
+"""Rows up to which one thread gathers them sooner than Polars' threads wake up."""

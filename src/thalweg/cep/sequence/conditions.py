@@ -18,6 +18,7 @@ from thalweg.records import Int64s, UInt64s
 from thalweg.streams.batch import with_column
 from thalweg.streams.plan.functions import compile_for
 
+_FEW = 16_384
 MASK = "__mask"
 WORD = 64
 Masks = npt.NDArray[np.uint64]
@@ -121,7 +122,9 @@ class Conditions:
         failed: dict[int, Exception] = {}
         if not frame.height:
             return masks, failed
-        values = frame.select(expr.fill_null(False).alias(str(bit)) for bit, expr in self._fast)
+        # A few rows are through on one thread before the others have woken up.
+        select = frame.select if frame.height > _FEW else frame.select_seq
+        values = select(expr.fill_null(False).alias(str(bit)) for bit, expr in self._fast)
         for bit, _ in self._fast:
             value = values.get_column(str(bit))
             if value.len() != frame.height:  # literals alone give one row

@@ -24,7 +24,7 @@ from thalweg.cep.sequence.partials import PartialMatches
 from thalweg.cep.sequence.slots import linear_steps
 from thalweg.expressions import Row, iter_rows
 from thalweg.records import Int64s
-from thalweg.streams.batch import TIMESTAMP, without
+from thalweg.streams.batch import TIMESTAMP, gathered, without
 
 Tables = list[tuple[Pattern, MatchTable]]
 
@@ -145,11 +145,12 @@ class PatternEngine:
         codes = self.codes.of(rows, useful)
         if codes.min(initial=0) < 0:  # events that can't begin a match, of keys that have no partial match
             known = codes >= 0
-            rows, codes, masks, useful = rows[np.flatnonzero(known)], codes[known], masks[known], useful[known]
+            rows = gathered(rows, np.flatnonzero(known))
+            codes, masks, useful = codes[known], masks[known], useful[known]
         times = rows.get_column(TIMESTAMP).to_numpy().astype(np.int64)
         events = without(rows, MASK)
         ids = np.full(rows.height, -1, np.int64)
-        ids[useful] = self.store.add(events if useful.all() else events[np.flatnonzero(useful)])
+        ids[useful] = self.store.add(events if useful.all() else gathered(events, np.flatnonzero(useful)))
         self._touch(codes)
         everything = np.arange(rows.height)
         for number, (partials, bits) in enumerate(zip(self.partials, self._bits, strict=True)):

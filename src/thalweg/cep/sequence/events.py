@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from thalweg.records import Int64s
+from thalweg.streams.batch import gathered, stacked
 
 ID = "__id"
 
@@ -67,11 +68,13 @@ class EventStore:
         if not numbers or len(numbers) > _FEW_PARTS or self._together is not None:
             frame = self._all()
             starts = np.cumsum([0, *(len(part.ids) for part in self._parts)])
-            return frame[starts[which] + self._places(ids, which, numbers)]
+            return gathered(frame, starts[which] + self._places(ids, which, numbers))
         places = self._places(ids, which, numbers)
-        found = _concat([self._parts[number].frame[places[which == number]] for number in numbers])
+        found = stacked([gathered(self._parts[number].frame, places[which == number]) for number in numbers])
         # They come part by part; back into the order asked for.
-        return found if (which[1:] >= which[:-1]).all() else found[np.argsort(np.argsort(which, kind="stable"))]
+        return (
+            found if (which[1:] >= which[:-1]).all() else gathered(found, np.argsort(np.argsort(which, kind="stable")))
+        )
 
     def _parts_of(self, ids: Int64s) -> Int64s:
         firsts = np.array([part.ids[0] for part in self._parts], dtype=np.int64)
@@ -101,7 +104,7 @@ class EventStore:
 
     def _all(self) -> pl.DataFrame:
         if self._together is None:
-            self._together = _concat([part.frame for part in self._parts])
+            self._together = stacked([part.frame for part in self._parts])
         return self._together
 
     def _merge(self) -> None:
@@ -112,16 +115,8 @@ class EventStore:
             rows += self._parts[first].frame.height
         first = min(first, len(self._parts) - 2)
         last = self._parts[first:]
-        merged = _Part(_concat([part.frame for part in last]).rechunk(), np.concatenate([part.ids for part in last]))
+        merged = _Part(stacked([part.frame for part in last]).rechunk(), np.concatenate([part.ids for part in last]))
         self._parts[first:] = [merged]
-
-
-def _concat(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    if len(frames) == 1:
-        return frames[0]
-    names, types = frames[0].columns, frames[0].dtypes  # comparing schemas costs ten times as much
-    same = all(frame.columns == names and frame.dtypes == types for frame in frames)
-    return pl.concat(frames, how="vertical" if same else "diagonal_relaxed")
 
 
 def _among(ids: Int64s, wanted: Int64s) -> npt.NDArray[np.bool_]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from thalweg.records import Int64s
+from thalweg.streams.batch import gathered, only
 from thalweg.streams.state.runs import compact_strings
 from thalweg.streams.state.slot_table import SlotTable, identities
 
@@ -45,14 +46,14 @@ class KeyCodes:
         """
         if not self.columns:
             return np.zeros(rows.height, np.int64)
-        keys = self._fitted(rows.select(self.columns))
+        keys = self._fitted(only(rows, self.columns))
         adds = np.ones(rows.height, np.bool_) if adds is None else adds
         self._table.make_room(self._count + int(adds.sum()))
         codes, created = np.empty(rows.height, np.int64), np.empty(rows.height, np.int64)
         identity = identities(keys, rows.height)
         count = _kernels().look_up(self._table.rows, *identity, adds, self._count, codes, created)
         if count:
-            self._new.append(keys[created[:count]])
+            self._new.append(gathered(keys, created[:count]))
             self._count += count
             self._seen += rows.height
             if len(self._new) > _MOST_NEW or self._seen > _MOST_SEEN:
@@ -73,7 +74,7 @@ class KeyCodes:
         for part in self._parts:
             end = int(np.searchsorted(codes, first + part.height))
             if end > start:
-                found.append(part[codes[start:end] - first])
+                found.append(gathered(part, codes[start:end] - first))
             first, start = first + part.height, end
         return pl.concat(found) if found else pl.DataFrame()
 

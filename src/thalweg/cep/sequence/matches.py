@@ -13,7 +13,7 @@ from thalweg.cep.pattern import Pattern
 from thalweg.cep.sequence.events import EventStore
 from thalweg.errors import ConfigurationError
 from thalweg.records import Int64s
-from thalweg.streams.batch import RESERVED, TIMESTAMP, WATERMARK
+from thalweg.streams.batch import RESERVED, TIMESTAMP, WATERMARK, gathered
 from thalweg.streams.plan.functions import check_types
 
 HIDDEN = frozenset({*RESERVED, "__mask", "__code"})
@@ -102,7 +102,7 @@ def match_rows(
         rows = rows.with_columns(_measured(patterns, schema.names()[len(columns) :], schema))
     rows = rows.hstack([pl.Series(TIMESTAMP, table.times), pl.Series(WATERMARK, table.times)])
     order = np.lexsort((table.triggers, table.times))
-    return rows if (order[1:] > order[:-1]).all() else rows[order]
+    return rows if (order[1:] > order[:-1]).all() else gathered(rows, order)
 
 
 def _steps(
@@ -120,7 +120,7 @@ def _steps(
     taken = numbers[owners[match], table.steps]
     # All events side by side, step after step, once: each step's lists are cut out of that.
     shown = pl.DataFrame([column for column in events.get_columns() if column.name not in HIDDEN])
-    values = shown[np.argsort(taken, kind="stable")].to_struct("events").to_arrow()
+    values = gathered(shown, np.argsort(taken, kind="stable")).to_struct("events").to_arrow()
     counts = np.bincount(taken * len(table) + match, minlength=len(fields) * len(table)).reshape(len(fields), -1)
     offsets = np.append(0, np.cumsum(counts.ravel()))
     lists = []

@@ -35,6 +35,7 @@ from thalweg.streams.batch import (
     WATERMARK,
     Batch,
     Watermark,
+    gathered,
     with_column,
     without,
 )
@@ -145,8 +146,11 @@ class Detect(Operator):
             yield from self._take(frame, masks, matters)
 
     def _take(self, frame: pl.DataFrame, masks: Masks, matters: Booleans) -> Iterator[Batch]:
-        rows = with_masks(frame, masks)
-        rows = rows if matters.all() else rows[np.flatnonzero(matters)]
+        if matters.all():
+            rows = with_masks(frame, masks)
+        else:
+            places = np.flatnonzero(matters)
+            rows = with_masks(gathered(frame, places), masks[places])
         if self._by_event_time:
             self._waiting.add(without(rows, WATERMARK, INGESTED))
             return

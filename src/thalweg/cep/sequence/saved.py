@@ -22,11 +22,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from thalweg.cep.found import Held, HeldTable
 from thalweg.cep.pattern import Pattern
 from thalweg.cep.sequence.events import EventStore
+from thalweg.records import Int64s
 from thalweg.streams.batch import TIMESTAMP
 
 PATTERN, ORDER, PLACE, STATE = "__pattern", "__order", "__place", "__state"
@@ -51,9 +53,11 @@ def rows_of(held: Sequence[tuple[Pattern, HeldTable]], store: EventStore, keys: 
     firsts = np.zeros(len(table.ids), np.bool_)
     firsts[np.unique(table.ids, return_index=True)[1]] = True
     events = store.get(table.ids)
-    once = pl.Series(firsts)
-    columns = [name if name in keys else pl.when(once).then(pl.col(name)).alias(name) for name in events.columns]
-    facts = {
+    if not firsts.all():
+        once = pl.Series(firsts)
+        own = [name for name in events.columns if name not in keys]
+        events = events.with_columns(pl.when(once).then(pl.col(name)).alias(name) for name in own)
+    facts: dict[str, pl.Series | Int64s | npt.NDArray[np.bool_]] = {
         PATTERN: names.gather(numbers[order]),
         ORDER: order,
         PLACE: np.arange(len(order)) - np.repeat(np.cumsum(table.sizes) - table.sizes, table.sizes),
@@ -63,7 +67,7 @@ def rows_of(held: Sequence[tuple[Pattern, HeldTable]], store: EventStore, keys: 
         EVENT: table.ids,
         DATA: firsts,
     }
-    return events.select(columns).hstack(pl.DataFrame(facts))
+    return events.hstack([pl.Series(name, values) for name, values in facts.items()])
 
 
 def gone(keys: pl.DataFrame, count: int) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from thalweg.streams.batch import stacked, without
 from thalweg.streams.operator import Memory
 from thalweg.streams.state.pool import SMALL, Cell, current_pool
 from thalweg.streams.state.runs import compact_strings
@@ -99,7 +100,7 @@ class RowStore:
             self._frames[number].load()[places[start:end]]
             for number, start, end in zip(frames[cuts[:-1]].tolist(), ends, ends[1:], strict=False)
         ]
-        rows = parts[0] if len(parts) == 1 else _stacked(parts)
+        rows = parts[0] if len(parts) == 1 else stacked(parts)
         return rows.hstack([pl.Series(SLOT, np.repeat(slots, lengths))])  # eager: with_columns is a query
 
     def free(self, slots: Int64s) -> None:
@@ -172,26 +173,9 @@ class RowStore:
         self._place(slots, offsets, lengths, without(rows, SLOT))
 
 
-def without(rows: pl.DataFrame, name: str) -> pl.DataFrame:
-    """All columns but one. Eager: `drop` is a query, which costs more than what it does."""
-    return only(rows, [column for column in rows.columns if column != name])
-
-
-def only(rows: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
-    """Some columns, or none, but as many rows. Eager, as above; `rows[[]]` would be all columns without a row."""
-    return rows[names] if names else rows.drop(rows.columns)
-
-
 _FAN_IN = 6
 _LARGE = 65_536
 """Live rows from which on a frame is no longer merged with others."""
-
-
-def _stacked(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    try:
-        return pl.concat(parts, how="vertical")  # looking at each schema first would cost more than this
-    except (pl.exceptions.SchemaError, pl.exceptions.ShapeError):
-        return pl.concat(parts, how="diagonal_relaxed")
 
 
 def _ranges(offsets: Int64s, lengths: Int64s) -> Int64s:
