@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.joins.model import VALUES, Row, streams
 
+from thalweg import App
 from thalweg.analytics import count, max_, sum_
-from thalweg.streams import DataStream, Interval, TumblingWindow
+from thalweg.streams import DataStream, Interval, SlidingWindow, TumblingWindow, WatermarkGenerator
 from thalweg.streams.testing import TestDriver, current_rows
 
 PARTITIONS = 3
@@ -135,3 +136,29 @@ def test_workers_that_come_and_go_change_no_result(name: str, drawn, data):
     places = st.integers(0, max(len(sent) - 1, 0))
     at = sorted([data.draw(places), data.draw(places)])
     assert run(PLANS[name], sent, at) == run(PLANS[name], sent)
+
+
+@pytest.mark.parametrize("workers", [(1, 3), (3, 1), (2, 3), (1, 1)], ids=str)
+def test_overlapping_windows_give_each_result_once(workers: tuple[int, int]) -> None:
+    """A slice outlives the first of its windows: whoever gets it must know which of them were given."""
+    app = App("t")
+    left, right = (
+        app.stream(name, schema={"k": str, "ts": int}, timestamp="ts", watermark=WatermarkGenerator(0), max_ahead=None)
+        for name in ("left", "right")
+    )
+    counts = left.key_by("k").window(SlidingWindow(4, 2)).aggregate(n=count())
+    joined = left.join(right, on="k", window=SlidingWindow(4, 2))
+    driver = TestDriver(counts, joined, exchange=4, workers=workers[0])
+    saved = []
+    for first, last in ((0, 11), (11, 14)):
+        rows = [{"k": f"k{n}", "ts": time} for time in range(first, last) for n in range(8)]
+        driver.send(rows, source="left")
+        driver.send(rows, source="right")
+        saved.append(driver.snapshot())
+        driver.restore(*saved, workers=workers[1])
+    driver.end()
+    found = driver.output(counts)
+    assert found.height == found.unique(["k", "window_end"]).height == 8 * 8
+    assert found["n"].sum() == 2 * 8 * 14
+    pairs = driver.output(joined)
+    assert pairs.height == 8 * sum(len(range(max(0, end - 4), min(14, end))) ** 2 for end in range(2, 18, 2))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import polars as pl
 
-from thalweg.errors import StateError
 from thalweg.streams.batch import (
     INGESTED,
-    KEY_GROUP,
     LATE,
     MIN_TIME,
     OFFSET,
@@ -20,14 +17,13 @@ from thalweg.streams.batch import (
     Watermark,
 )
 from thalweg.streams.engine.lateness import judged_by, late_facts
+from thalweg.streams.engine.saved_progress import SavedProgress
 from thalweg.streams.operator import Operator, State, StateDelta
 from thalweg.streams.plan.join_columns import JoinColumns
 
 LEFT, RIGHT = 0, 1
 """The input ports of a join."""
 
-_PROGRESS = "progress"
-_COUNTS = ("received", "passed", "absorbed", "filtered", "late")
 _ORIGIN = (INGESTED, PARTITION, OFFSET, SOURCE)
 """Reserved columns that are not kept in state."""
 
@@ -45,7 +41,9 @@ class TimedOperator(Operator):
         super().__init__(operator_id)
         self.behind = behind
         self.closed = MIN_TIME
-        self._saved = dict.fromkeys(_COUNTS, 0)
+        self._progress = SavedProgress()
+        self._given = False
+        """Whether results have come out since the last snapshot."""
 
     def kept(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Rows as they go into state."""
@@ -81,6 +79,7 @@ class TimedOperator(Operator):
     def result(self, frame: pl.DataFrame) -> Batch:
         """Rows for the main port."""
         self.account.emitted += frame.height
+        self._given = True
         return Batch(frame)
 
     # -- state
@@ -93,24 +92,14 @@ class TimedOperator(Operator):
         Args:
             forgotten: rows that were saved have been let go by time alone.
         """
-        counts = {name: getattr(self.account, name) for name in _COUNTS}
-        puts = [*puts]
-        if puts or drops or forgotten or full or counts != self._saved:
-            row: dict[str, Any] = {KEY_GROUP: pl.Series([0], dtype=pl.UInt16), "closed": [self.closed]}
-            puts.append((_PROGRESS, pl.DataFrame({**row, **{name: [count] for name, count in counts.items()}})))
-            self._saved = counts
-        return StateDelta(drops=drops, puts=puts, full=full)
+        changed = bool(puts or drops) or forgotten or self._given
+        self._given = False
+        progress = self._progress.change(self.closed, self.account, changed=changed, full=full)
+        return StateDelta(drops=[*drops, *progress.drops], puts=[*puts, *progress.puts], full=full)
 
     def restore_progress(self, state: State) -> None:
         """Takes back how far time had come, and the account."""
-        for frame in state.get(_PROGRESS, ()):
-            for row in frame.rows(named=True):
-                if "closed" not in row:
-                    raise StateError(f"{self.id}: the saved progress has the columns {frame.columns}")
-                self.closed = max(self.closed, row["closed"])
-                self._saved = {name: row.get(name, 0) for name in _COUNTS}
-        for name, count in self._saved.items():
-            setattr(self.account, name, count)
+        self.closed = max(self.closed, self._progress.restore(state, self.account, self.id))
 
 
 class JoinOperator(TimedOperator):

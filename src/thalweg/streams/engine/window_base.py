@@ -7,12 +7,10 @@ from typing import cast
 
 import polars as pl
 
-from thalweg.errors import StateError
 from thalweg.streams.aggregate import AggregatePlan
 from thalweg.streams.aggregate.monoid import COMPUTED
 from thalweg.streams.batch import (
     INGESTED,
-    KEY_GROUP,
     LATE,
     MIN_TIME,
     TIMESTAMP,
@@ -21,6 +19,7 @@ from thalweg.streams.batch import (
     Watermark,
 )
 from thalweg.streams.engine.lateness import judged_by, late_facts
+from thalweg.streams.engine.saved_progress import SavedProgress
 from thalweg.streams.operator import Operator, State, StateDelta
 from thalweg.streams.state.key_groups import key_groups
 from thalweg.streams.windows import TimeSemantics
@@ -31,9 +30,6 @@ IDLE_CLOSED = "idle_closed"
 """Boolean result column of jobs that close quiet streams by the clock: the window was closed that way."""
 EFFECTIVE = "__effective"
 """The watermark that a row is judged by: its own, or the operator's where an idle input let that run ahead."""
-
-_PROGRESS = "progress"
-_COUNTS = ("received", "absorbed", "filtered", "late")
 
 
 class WindowOperator(Operator):
@@ -60,7 +56,9 @@ class WindowOperator(Operator):
         self.idle_flag = idle_flag
         self.drops_late = False
         self.closed = MIN_TIME
-        self._saved = dict.fromkeys(_COUNTS, 0)
+        self._progress = SavedProgress()
+        self._given = False
+        """Whether results have come out since the last snapshot."""
 
     def route_late(self, on_late: str | None) -> None:
         """What becomes of rows that are too late: "dead-letter", "side", "drop"; None: as the app says."""
@@ -123,6 +121,7 @@ class WindowOperator(Operator):
             last.alias(WATERMARK),
         )
         self.account.emitted += frame.height
+        self._given = True
         return Batch(frame)
 
     def key_groups(self, frame: pl.DataFrame) -> pl.Series:
@@ -130,26 +129,14 @@ class WindowOperator(Operator):
         return key_groups(frame, self.keys)
 
     def combine(self, deltas: Sequence[StateDelta], *, full: bool) -> StateDelta:
-        """The deltas of the operator's logs as one, with how far windows are closed and the account.
-
-        Time alone is no change worth a commit: after a restart the engine gives its watermark first.
-        """
+        """The deltas of the operator's logs as one, with how far windows are closed and the account."""
         drops = [name for delta in deltas for name in delta.drops]
         puts = [put for delta in deltas for put in delta.puts]
-        counts = {name: getattr(self.account, name) for name in _COUNTS}
-        if drops or puts or full or counts != self._saved:
-            row = {KEY_GROUP: pl.Series([0], dtype=pl.UInt16), "closed": [self.closed]}
-            puts.append((_PROGRESS, pl.DataFrame({**row, **{name: [count] for name, count in counts.items()}})))
-            self._saved = counts
-        return StateDelta(drops=drops, puts=puts, full=full)
+        changed = bool(drops or puts) or self._given
+        self._given = False
+        progress = self._progress.change(self.closed, self.account, changed=changed, full=full)
+        return StateDelta(drops=[*drops, *progress.drops], puts=[*puts, *progress.puts], full=full)
 
     def restore_progress(self, state: State) -> None:
         """Takes back how far windows were closed, and the account: late events stay counted."""
-        for frame in state.get(_PROGRESS, ()):
-            for row in frame.rows(named=True):
-                if "closed" not in row:
-                    raise StateError(f"{self.id}: the saved progress has the columns {frame.columns}")
-                self.closed = max(self.closed, row["closed"])
-                self._saved = {name: row.get(name, 0) for name in _COUNTS}
-        for name, count in self._saved.items():
-            setattr(self.account, name, count)
+        self.closed = max(self.closed, self._progress.restore(state, self.account, self.id))
