@@ -14,9 +14,11 @@ from polars.testing import assert_frame_equal
 from thalweg.analytics import average, count, max_, min_, stddev, sum_, variance
 from thalweg.streams.aggregate import AggregatePlan, to_aggregates
 from thalweg.streams.aggregate.accumulators import Accumulators
+from thalweg.streams.aggregate.group_store import GroupStore
 from thalweg.streams.batch import MIN_TIME, Batch, Watermark
 from thalweg.streams.engine.hot_groups import MOST, HotGroups
 from thalweg.streams.engine.window_aligned import AlignedWindowOperator
+from thalweg.streams.state.row_store import SLOT
 from thalweg.streams.windows import SlidingWindow, TumblingWindow, Window
 
 NUMBERS = [pl.Int8(), pl.Int16(), pl.Int32(), pl.Int64(), pl.UInt8(), pl.UInt16(), pl.UInt32()]
@@ -175,3 +177,39 @@ def test_what_is_hot_is_saved_and_asked_for() -> None:
     other.restore(state)
     assert other.query(None).rows() == operator.query(None).rows() == [("a", 0, 10, 4), ("b", 0, 10, 2)]
     assert not operator.snapshot().puts
+
+
+def test_a_store_takes_over_what_it_held_as_frames() -> None:
+    plan = plan_of(n=count(), total=sum_("v"), mean=average("v"), low=min_("v"), spread=variance("v"))
+    events = pl.DataFrame({"v": [1.5, 2.5, None, 4.0]})
+    into = np.array([3, 1, 3, 3])
+    rows = plan.prepare(events.with_columns(pl.Series(SLOT, into)), [SLOT])[0]
+    store = GroupStore(plan.tables[0])
+    store.reserve(8)
+    store.write(rows)
+    assert not store.in_place
+    assert store.decide(events)
+    store.add(into, events)
+    expected = plan.finish([plan.merge(plan.tables[0], [rows, rows], [SLOT])], [SLOT]).sort(SLOT)
+    assert_frame_equal(plan.finish([store.read(np.array([1, 2, 3]))], [SLOT]), expected)
+    assert store.has(np.arange(4)).tolist() == [False, True, False, True]
+    store.unite(np.array([3]), np.array([1]))
+    store.free(np.array([3]))
+    found = store.read(np.arange(8))
+    assert found is not None
+    assert found[SLOT].to_list() == [1]
+    twice = pl.concat([events, events]).with_columns(pl.lit(1, pl.Int64).alias(SLOT))
+    assert_frame_equal(plan.finish([found], [SLOT]), plan.finish(plan.prepare(twice, [SLOT]), [SLOT]))
+
+
+def test_a_store_goes_back_to_frames_where_a_type_changes() -> None:
+    plan = plan_of(total=sum_("v"))
+    store = GroupStore(plan.tables[0])
+    store.reserve(8)
+    assert store.decide(pl.DataFrame({"v": [1]}))
+    store.add(np.array([5]), pl.DataFrame({"v": [1]}))
+    assert not store.decide(pl.DataFrame({"v": [0.5]}))
+    assert not store.in_place
+    found = plan.finish([store.read(np.array([5]))], [SLOT])
+    assert found.rows() == [(5, 1)]
+    assert not store.decide(pl.DataFrame({"v": [1]}))  # for good

@@ -16,11 +16,14 @@ import numpy.typing as npt
 import polars as pl
 
 from thalweg.records import Int64s
+from thalweg.streams.state.slot_table import enough
 
 if TYPE_CHECKING:
     from thalweg.streams.aggregate.monoid import Part
 
 Booleans = npt.NDArray[np.bool_]
+Cells = slice | Int64s
+"""Some cells."""
 
 _ALL: Booleans = np.zeros(0, dtype=np.bool_)
 """All values are valid."""
@@ -36,13 +39,14 @@ class Accumulator(ABC):
         """Room for so many cells."""
         room = len(self._arrays[0])
         if cells > room:
-            size = max(cells, 2 * room, 1_024)
-            self._arrays = [np.concatenate([array, np.zeros(size - room, array.dtype)]) for array in self._arrays]
+            self._arrays = [
+                np.concatenate([array, np.zeros(enough(cells, room) - room, array.dtype)]) for array in self._arrays
+            ]
 
-    def clear(self, cells: int) -> None:
-        """Makes the first so many cells new."""
+    def clear(self, cells: Cells) -> None:
+        """Makes cells new."""
         for array in self._arrays:
-            array[:cells] = 0
+            array[cells] = 0
 
     @property
     def bytes(self) -> int:
@@ -54,8 +58,12 @@ class Accumulator(ABC):
         """Adds a value per row, each to its cell."""
 
     @abstractmethod
-    def columns(self, cells: int) -> list[pl.Series]:
-        """The part's columns for the first so many cells; copies."""
+    def merge(self, cells: Int64s, rows: pl.DataFrame) -> None:
+        """Adds partial rows, each to its cell."""
+
+    @abstractmethod
+    def columns(self, cells: Cells) -> list[pl.Series]:
+        """The part's columns of cells; copies."""
 
 
 class Counter(Accumulator):
@@ -68,8 +76,11 @@ class Counter(Accumulator):
     def add(self, cells: Int64s, values: pl.Series | None) -> None:
         _kernels().count(cells, _ALL if values is None else _valid(values), *self._arrays)
 
-    def columns(self, cells: int) -> list[pl.Series]:
-        return [pl.Series(self._name, self._arrays[0][:cells].copy())]
+    def merge(self, cells: Int64s, rows: pl.DataFrame) -> None:
+        _kernels().merge_counts(cells, _integers(rows.get_column(self._name)), *self._arrays)
+
+    def columns(self, cells: Cells) -> list[pl.Series]:
+        return [pl.Series(self._name, self._arrays[0][cells].copy())]
 
 
 class IntegerSum(Accumulator):
@@ -82,10 +93,11 @@ class IntegerSum(Accumulator):
     def add(self, cells: Int64s, values: pl.Series | None) -> None:
         _kernels().add_integers(cells, _integers(values), *self._arrays)
 
-    def columns(self, cells: int) -> list[pl.Series]:
-        high, low = (array[:cells] for array in self._arrays)
-        carry = low >> 32
-        return [pl.Series(self._names[0], high + carry), pl.Series(self._names[1], low - (carry << 32))]
+    def merge(self, cells: Int64s, rows: pl.DataFrame) -> None:
+        _kernels().merge_integers(cells, *(_integers(rows.get_column(name)) for name in self._names), *self._arrays)
+
+    def columns(self, cells: Cells) -> list[pl.Series]:
+        return [pl.Series(name, of[cells].copy()) for name, of in zip(self._names, self._arrays, strict=True)]
 
 
 class FloatSum(Accumulator):
@@ -98,8 +110,11 @@ class FloatSum(Accumulator):
     def add(self, cells: Int64s, values: pl.Series | None) -> None:
         _kernels().add_floats(cells, _floats(values), *self._arrays)
 
-    def columns(self, cells: int) -> list[pl.Series]:
-        total, lost = (array[:cells] for array in self._arrays)
+    def merge(self, cells: Int64s, rows: pl.DataFrame) -> None:
+        _kernels().merge_floats(cells, *(_floats(rows.get_column(name)) for name in self._names), *self._arrays)
+
+    def columns(self, cells: Cells) -> list[pl.Series]:
+        total, lost = (array[cells] for array in self._arrays)
         with np.errstate(invalid="ignore"):
             whole = total + lost
             rest = lost - (whole - total)
@@ -123,11 +138,12 @@ class Best(Accumulator):
         else:
             kernels.extreme_integers(cells, _integers(values), _valid(values), self._largest, *self._arrays)
 
-    def columns(self, cells: int) -> list[pl.Series]:
-        best, seen = (array[:cells] for array in self._arrays)
-        values = pl.Series(self._name, best.copy())
-        if not seen.all():
-            values = values.set(pl.Series(seen == 0), None)
+    def merge(self, cells: Int64s, rows: pl.DataFrame) -> None:
+        self.add(cells, rows.get_column(self._name))
+
+    def columns(self, cells: Cells) -> list[pl.Series]:
+        best, seen = (array[cells] for array in self._arrays)
+        values = _where_known(pl.Series(self._name, best.copy()), seen > 0)
         return [values if values.dtype == self._dtype else values.cast(self._dtype)]
 
 
@@ -142,10 +158,13 @@ class Spread(Accumulator):
         assert values is not None
         _kernels().add_moments(cells, _floats(values), _valid(values), *self._arrays)
 
-    def columns(self, cells: int) -> list[pl.Series]:
-        made = [pl.Series(name, array[:cells].copy()) for name, array in zip(self._names, self._arrays, strict=True)]
-        nothing = pl.Series(self._arrays[0][:cells] == 0)
-        return [made[0], *(one.set(nothing, None) if nothing.any() else one for one in made[1:])]
+    def merge(self, cells: Int64s, rows: pl.DataFrame) -> None:
+        count, *rest = (rows.get_column(name) for name in self._names)
+        _kernels().merge_moments(cells, _integers(count), *map(_floats, rest), *self._arrays)
+
+    def columns(self, cells: Cells) -> list[pl.Series]:
+        count, *rest = (pl.Series(name, of[cells].copy()) for name, of in zip(self._names, self._arrays, strict=True))
+        return [count, *(_where_known(one, count.to_numpy() > 0) for one in rest)]
 
 
 class Accumulators:
@@ -165,18 +184,34 @@ class Accumulators:
             made.append((part, one))
         return cls(made)
 
-    def add(self, cells: Int64s, room: int, events: pl.DataFrame) -> None:
-        """Adds events, each to its cell, of which there are `room`."""
+    def reserve(self, cells: int) -> None:
+        """Room for so many cells."""
+        for _, accumulator in self._parts:
+            accumulator.reserve(cells)
+
+    def add(self, cells: Int64s, events: pl.DataFrame) -> None:
+        """Adds events, each to its cell."""
         for part, accumulator in self._parts:
-            accumulator.reserve(room)
             accumulator.add(cells, None if part.input is None else events.get_column(part.input.column))
 
-    def take(self, cells: int) -> list[pl.Series]:
-        """The columns of the first so many cells, which are new afterwards."""
-        columns = [column for _, accumulator in self._parts for column in accumulator.columns(cells)]
+    def merge(self, cells: Int64s, rows: pl.DataFrame) -> None:
+        """Adds partial rows, each to its cell."""
+        for _, accumulator in self._parts:
+            accumulator.merge(cells, rows)
+
+    def columns(self, cells: Cells) -> list[pl.Series]:
+        """The columns of cells."""
+        return [column for _, accumulator in self._parts for column in accumulator.columns(cells)]
+
+    def clear(self, cells: Cells) -> None:
+        """Makes cells new."""
         for _, accumulator in self._parts:
             accumulator.clear(cells)
-        return columns
+
+    @property
+    def schema(self) -> dict[str, pl.DataType]:
+        """Of its columns."""
+        return {column.name: column.dtype for column in self.columns(slice(0, 0))}
 
     @property
     def bytes(self) -> int:
@@ -200,6 +235,10 @@ def for_sum(dtype: pl.DataType, integers: tuple[str, str], floats: tuple[str, st
 
 
 _WIDE = (pl.UInt64, pl.Int128, pl.UInt128)
+
+
+def _where_known(values: pl.Series, known: Booleans) -> pl.Series:
+    return values if known.all() else values.set(pl.Series(~known), None)
 
 
 def _valid(values: pl.Series) -> Booleans:

@@ -77,7 +77,8 @@ class HotGroups:
                 self._remember(keys, created[:new], slices, firsts)
             if done < rows:
                 self._table.make_room(2 * self._cells)
-        self._accumulators.add(cells, self._cells, events)
+        self._accumulators.reserve(self._cells)
+        self._accumulators.add(cells, events)
         return True
 
     def _begin(self, events: pl.DataFrame) -> None:
@@ -106,14 +107,18 @@ class HotGroups:
         columns = pl.concat(self._names, rechunk=True).get_columns() if self._names else []
         if self._first is not None:
             columns.append(pl.Series(self._first, firsts))
-        rows = pl.DataFrame([*columns, *self._accumulators.take(self._cells)])
+        rows = pl.DataFrame([*columns, *self._accumulators.columns(slice(0, self._cells))])
+        self._accumulators.clear(slice(0, self._cells))
         self._forget()
         lowest, highest = int(slices.min()), int(slices.max())
         if lowest == highest:
             yield lowest, rows
             return
-        for end in np.unique(slices).tolist():
-            yield end, rows[np.flatnonzero(slices == end)]
+        order = np.argsort(slices, kind="stable")
+        slices, rows = slices[order], rows[order]
+        starts = np.flatnonzero(np.append(True, slices[1:] != slices[:-1]))
+        for start, stop in zip(starts, np.append(starts[1:], len(slices)), strict=True):
+            yield int(slices[start]), rows[start:stop]
 
     def _forget(self) -> None:
         self._table.clear(self._cells)

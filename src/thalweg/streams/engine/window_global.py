@@ -63,7 +63,7 @@ class GlobalWindowOperator(SlotWindowOperator):
         self.advance(watermark)
         if not self._news:
             return
-        slots = np.unique(np.concatenate(self._news))
+        slots = self.distinct.of(*self._news)
         self._news = []
         changes = self._changes(slots)
         self._sent[slots] = True

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from math import isqrt
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from thalweg.streams.aggregate import AggregatePlan, Table
-from thalweg.streams.state.row_store import SLOT, Int64s, RowStore, without
+from thalweg.streams.aggregate.group_store import GroupStore
+from thalweg.streams.batch import without
+from thalweg.streams.state.row_store import SLOT, Int64s
+from thalweg.streams.state.slot_table import Distinct
 from thalweg.streams.triggers._facts import CELL_ROUND, CELL_SLOT
 
 ROUND = "__round"
@@ -33,6 +37,17 @@ class Taken:
     """With their cell as `__cell`."""
     cells: Int64s
     """A row per cell: slot and round. Several cells of one window and round are added up where `gone` says so."""
+
+    def of_events(self, fact: int) -> Int64s:
+        """The slot or the round of each event."""
+        facts: Int64s = self.cells[self.events.get_column(CELL).to_numpy(), fact]
+        return facts
+
+    def part(self, windows: Int64s, *, inside: bool) -> Taken | None:
+        """The events that went into these windows, or the others."""
+        mine = np.isin(self.cells[:, CELL_SLOT], windows, invert=not inside)
+        events = self.events.filter(mine[self.events.get_column(CELL).to_numpy()])
+        return Taken(events, self.cells) if events.height else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +77,16 @@ class Contents:
     Args:
         plan: the aggregates.
         stores: one per table of the plan.
+        distinct: tells slots apart.
         accumulating: whether a pane holds all events so far or only those since the pane before.
     """
 
-    def __init__(self, plan: AggregatePlan, stores: Sequence[RowStore], *, accumulating: bool) -> None:
+    def __init__(
+        self, plan: AggregatePlan, stores: Sequence[GroupStore], distinct: Distinct, *, accumulating: bool
+    ) -> None:
         self.plan = plan
         self.stores = stores
+        self._distinct = distinct
         self.accumulating = accumulating
 
     def take(self, taken: Taken | None, slots: Int64s, rounds: Int64s, merged: Merged) -> list[pl.DataFrame]:
@@ -82,35 +101,36 @@ class Contents:
         Returns:
             Frames of results by `__slot` and `__round`; a pane without contents is missing.
         """
-        fresh = [None for _ in self.stores] if taken is None else self._by_cell(taken)
+        if taken is not None:
+            taken = Taken(self.plan.with_inputs(taken.events), taken.cells) if taken.events.height else None
         touched = [slots, merged.into, *([] if taken is None else [taken.cells[:, CELL_SLOT]])]
-        windows = np.unique(np.concatenate(touched))
-        several = np.unique(slots[rounds > 0])
+        windows = self._distinct.of(*touched)
+        several = self._distinct.of(slots[rounds > 0])
         results = []
         if len(several):
             fires = pl.DataFrame({SLOT: slots, ROUND: rounds}).filter(np.isin(slots, several))
-            theirs = [_of(rows, several) for rows in fresh]
+            theirs = None if taken is None else taken.part(several, inside=True)
             results.append(self._many(theirs, several, fires, merged.part(several)))
             windows, slots = (of[~np.isin(of, several)] for of in (windows, slots))
-            fresh, merged = [_of(rows, windows) for rows in fresh], merged.part(windows)
+            taken, merged = None if taken is None else taken.part(several, inside=False), merged.part(windows)
         if len(windows):
-            panes = [self._one_each(*of, windows, slots, merged) for of in self._tables(fresh)]
+            panes = [self._one_each(*of, taken, windows, slots, merged) for of in self._tables()]
             results.append(self._finished(panes, [SLOT]))
         return [one for one in results if one is not None]
 
-    def _tables(self, fresh: Sequence[pl.DataFrame | None]) -> list[tuple[Table, RowStore, pl.DataFrame | None]]:
-        return list(zip(self.plan.tables, self.stores, fresh, strict=True))
+    def _tables(self) -> list[tuple[Table, GroupStore]]:
+        return list(zip(self.plan.tables, self.stores, strict=True))
 
-    def _by_cell(self, taken: Taken) -> list[pl.DataFrame | None]:
+    def _by_cell(self, table: Table, taken: Taken | None) -> pl.DataFrame | None:
         """Partial rows with `__slot` and `__round`."""
-        if not taken.events.height:
-            return [None for _ in self.stores]
-        placed: list[pl.DataFrame | None] = []
-        for rows in self.plan.prepare(taken.events, [CELL]):
-            cells = taken.cells[rows[CELL].to_numpy()]
-            labels = [pl.Series(SLOT, cells[:, CELL_SLOT]), pl.Series(ROUND, cells[:, CELL_ROUND])]
-            placed.append(without(rows, CELL).hstack(labels) if rows.height else None)
-        return placed
+        if taken is None or not taken.events.height:
+            return None
+        rows = self.plan.prepare_table(table, taken.events, [CELL])
+        if not rows.height:
+            return None
+        cells = taken.cells[rows[CELL].to_numpy()]
+        labels = [pl.Series(SLOT, cells[:, CELL_SLOT]), pl.Series(ROUND, cells[:, CELL_ROUND])]
+        return without(rows, CELL).hstack(labels)
 
     def _finished(self, panes: Sequence[pl.DataFrame | None], group: list[str]) -> pl.DataFrame | None:
         first = panes[0]
@@ -124,12 +144,15 @@ class Contents:
     def _one_each(
         self,
         table: Table,
-        store: RowStore,
-        fresh: pl.DataFrame | None,
+        store: GroupStore,
+        taken: Taken | None,
         windows: Int64s,
         slots: Int64s,
         merged: Merged,
     ) -> pl.DataFrame | None:
+        if store.in_place if taken is None else store.decide(taken.events):
+            return self._in_place(store, taken, slots, merged)
+        fresh = self._by_cell(table, taken)
         held = _moved(store.read(np.concatenate([windows, merged.gone])), merged)
         early, later = _split(fresh)
         before = self._together(table, [held, early], merged)
@@ -148,6 +171,28 @@ class Contents:
             self._keep(store, self._together(table, [before, later], merged))
         return pane
 
+    def _in_place(self, store: GroupStore, taken: Taken | None, slots: Int64s, merged: Merged) -> pl.DataFrame | None:
+        """The same where partial rows are arrays: what came before a pane is added, the pane read, the rest added."""
+        store.unite(merged.gone, merged.into)
+        if taken is not None:
+            early = taken.of_events(CELL_ROUND) == 0
+            self._add(store, taken, early)
+        pane = store.read(slots)
+        if not self.accumulating:
+            store.free(slots)
+        if taken is not None:
+            self._add(store, taken, ~early)
+        return pane
+
+    def _add(self, store: GroupStore, taken: Taken, which: npt.NDArray[np.bool_]) -> None:
+        if not which.any():
+            return
+        slots = taken.of_events(CELL_SLOT)
+        if which.all():
+            store.add(slots, taken.events)
+        else:
+            store.add(slots[which], taken.events.filter(which))
+
     def _together(self, table: Table, parts: Sequence[pl.DataFrame | None], merged: Merged) -> pl.DataFrame | None:
         """One row per slot (and item) of parts that each have one, unless windows were merged."""
         rows = [one for one in parts if one is not None and one.height]
@@ -155,19 +200,18 @@ class Contents:
             return None
         return rows[0] if len(rows) == 1 and not len(merged) else self.plan.merge(table, rows, [SLOT])
 
-    def _keep(self, store: RowStore, rows: pl.DataFrame | None) -> None:
+    def _keep(self, store: GroupStore, rows: pl.DataFrame | None) -> None:
         if rows is not None:
             store.write(rows)
 
     # -- several panes of a window
 
-    def _many(
-        self, fresh: Sequence[pl.DataFrame | None], windows: Int64s, fires: pl.DataFrame, merged: Merged
-    ) -> pl.DataFrame | None:
+    def _many(self, taken: Taken | None, windows: Int64s, fires: pl.DataFrame, merged: Merged) -> pl.DataFrame | None:
         last = int(fires[ROUND].max())  # type: ignore[arg-type]
         step = rounds_at_once(last, fires.height)
         panes: list[pl.DataFrame | None] = []
-        for table, store, new in self._tables(fresh):
+        for table, store in self._tables():
+            new = self._by_cell(table, taken)
             rest = _moved(store.read(np.concatenate([windows, merged.gone])), merged)
             found = []
             for low in range(0, last + 2, step):
@@ -211,14 +255,6 @@ def rounds_at_once(rounds: int, panes: int) -> int:
     (8, 256)
     """
     return max(8, min(256, isqrt(_A_STEP * rounds // panes)))
-
-
-def _of(rows: pl.DataFrame | None, windows: Int64s) -> pl.DataFrame | None:
-    """The rows of these windows."""
-    if rows is None:
-        return None
-    mine = rows.filter(np.isin(rows[SLOT].to_numpy(), windows))
-    return mine if mine.height else None
 
 
 def _split(fresh: pl.DataFrame | None) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:

@@ -18,13 +18,14 @@ import polars as pl
 
 from thalweg.streams.aggregate import AggregatePlan, Table
 from thalweg.streams.aggregate import warm_up as warm_up_sums
+from thalweg.streams.aggregate.group_store import GroupStore
 from thalweg.streams.aggregate.plan import ITEM
-from thalweg.streams.batch import KEY_GROUP, TIMESTAMP
+from thalweg.streams.batch import KEY_GROUP, TIMESTAMP, only, without
 from thalweg.streams.engine.window_base import EFFECTIVE, WindowOperator
 from thalweg.streams.operator import Memory, State, StateDelta
-from thalweg.streams.state.row_store import SLOT, RowStore, only, without
+from thalweg.streams.state.row_store import SLOT, RowStore
 from thalweg.streams.state.session_index import Assignment, SessionIndex, warm_up
-from thalweg.streams.state.slot_table import identities
+from thalweg.streams.state.slot_table import Distinct, identities
 from thalweg.streams.windows import TimeSemantics
 
 Slots = npt.NDArray[np.int64]
@@ -60,7 +61,8 @@ class SlotWindowOperator(WindowOperator):
         self.index = index
         self.names = RowStore()
         """The key columns of each window, one row each."""
-        self.stores = [RowStore() for _ in plan.tables]
+        self.stores = [GroupStore(table) for table in plan.tables]
+        self.distinct = Distinct()
         self._changed: list[Slots] = []
         self._durable = np.zeros(0, dtype=bool)
         self._gone: list[pl.DataFrame] = []
@@ -87,11 +89,17 @@ class SlotWindowOperator(WindowOperator):
 
     def _absorb(self, frame: pl.DataFrame, given: Assignment) -> None:
         events = frame.filter(pl.col(SLOT) >= 0) if given.slots.min() < 0 else frame
-        prepared = self.plan.prepare(events, [SLOT])
-        touched = prepared[0][SLOT].to_numpy()
-        for table, store, fresh in zip(self.plan.tables, self.stores, prepared, strict=True):
-            held = self._held(store, touched, given)
-            store.write(fresh if held is None else self.plan.merge(table, [held, fresh], [SLOT]))
+        events = self.plan.with_inputs(events)
+        slots = contiguous(events[SLOT])
+        touched = self.distinct.of(slots)
+        for table, store in zip(self.plan.tables, self.stores, strict=True):
+            if store.decide(events):
+                store.add(slots, events)
+                store.unite(given.gone, given.into)
+            else:
+                fresh = self.plan.prepare_table(table, events, [SLOT])
+                held = self._held(store, touched, given)
+                store.write(fresh if held is None else self.plan.merge(table, [held, fresh], [SLOT]))
         if len(given.created):
             # A window that began in this batch may have been merged since; its events then bear the other's slot.
             born = frame.select(*self.keys, SLOT)[given.created]
@@ -99,7 +107,7 @@ class SlotWindowOperator(WindowOperator):
         self.bury(given.gone)
         self._changed.append(touched)
 
-    def _held(self, store: RowStore, touched: Slots, given: Assignment) -> pl.DataFrame | None:
+    def _held(self, store: GroupStore, touched: Slots, given: Assignment) -> pl.DataFrame | None:
         """What is kept for the touched windows and for those that were merged into them, under their new slot."""
         if not len(given.gone):
             return store.read(touched)
@@ -119,7 +127,8 @@ class SlotWindowOperator(WindowOperator):
         if len(saved):
             self._gone.append(self.labelled(saved, gone=True))
             self._durable[saved] = False
-        for store in (self.names, *self.stores):
+        self.names.free(slots)
+        for store in self.stores:
             store.free(slots)
         self.index.release(slots)
 
@@ -139,14 +148,15 @@ class SlotWindowOperator(WindowOperator):
 
     def _reserve(self) -> None:
         capacity = self.index.capacity
-        for store in (self.names, *self.stores):
+        self.names.reserve(capacity)
+        for store in self.stores:
             store.reserve(capacity)
         if len(self._durable) < capacity:
             self._durable = np.append(self._durable, np.zeros(capacity - len(self._durable), dtype=bool))
 
     def memory(self) -> Memory:
-        stores = sum((store.memory() for store in (self.names, *self.stores)), Memory())
-        return stores + Memory(0, self.index.memory() + self.index.capacity * 24 * (1 + len(self.stores)))
+        stores = sum((store.memory() for store in self.stores), self.names.memory())
+        return stores + Memory(0, self.index.memory() + self.index.capacity * 24)
 
     def snapshot(self, *, full: bool = False) -> StateDelta:
         puts = [] if full else [(_SESSIONS, self._grouped(gone.drop(SLOT))) for gone in self._gone]
@@ -159,7 +169,7 @@ class SlotWindowOperator(WindowOperator):
         self._changed, self._gone = [], []
         return self.combine([StateDelta(puts=puts), *self.other_state(full)], full=full)
 
-    def _with_rows(self, labels: pl.DataFrame, table: Table, store: RowStore) -> pl.DataFrame:
+    def _with_rows(self, labels: pl.DataFrame, table: Table, store: GroupStore) -> pl.DataFrame:
         """With partial results. A window without any is saved too: it exists, and what was saved before is void."""
         slots = labels[SLOT].to_numpy()
         if not table.items and store.has(slots).all():
@@ -176,7 +186,7 @@ class SlotWindowOperator(WindowOperator):
             return self.index.alive()
         if not self._changed:
             return np.zeros(0, dtype=np.int64)
-        return self.index.alive(np.unique(np.concatenate(self._changed)))
+        return self.index.alive(self.distinct.of(*self._changed))
 
     def _name(self, table: Table) -> str:
         return _SESSIONS if table is self.plan.tables[0] else f"{_SESSIONS}/{table.name}"

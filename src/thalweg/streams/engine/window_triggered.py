@@ -61,7 +61,7 @@ class TriggeredWindowOperator(SlotWindowOperator):
         super().__init__(operator_id, index, keys, plan, time, idle_flag=idle_flag)
         self.panes = panes
         self.program = compile_trigger(panes.trigger)
-        self.contents = Contents(plan, self.stores, accumulating=panes.accumulating)
+        self.contents = Contents(plan, self.stores, self.distinct, accumulating=panes.accumulating)
         self._saved_facts = facts.WIDTH + len(self.program)
         # Whole cache lines: a row is read for each event.
         self.facts = records(0, -(-(self._saved_facts + facts.SCRATCH) // 8) * 8)
@@ -183,7 +183,7 @@ class TriggeredWindowOperator(SlotWindowOperator):
 
     def asked_once(self, slots: Slots, watermark: int) -> Slots:
         """Asks the triggers of the windows that events went to, once for all events; returns the log of panes."""
-        return self.ask_now(np.unique(slots[slots >= 0]), at_end=False, watermark=watermark)
+        return self.ask_now(np.sort(self.distinct.of(slots)), at_end=False, watermark=watermark)
 
     def in_cells(self, events: pl.DataFrame, cells: Slots) -> pl.DataFrame:
         """The events that count in a window, with their cell."""
@@ -213,7 +213,7 @@ class TriggeredWindowOperator(SlotWindowOperator):
         """Takes events into the contents of windows and gives the panes of the log as rows."""
         merged = merged or Merged.nothing()
         touched = [log[:, facts.SLOT], merged.into, *([] if taken is None else [taken.cells[:, facts.CELL_SLOT]])]
-        slots = self.index.alive(np.unique(np.concatenate(touched)))
+        slots = self.index.alive(self.distinct.of(*touched))
         taken_back = self._taken_back(merged.gone)
         results = self.contents.take(taken, log[:, facts.SLOT], log[:, facts.ROUND], merged)
         for store in self.stores:

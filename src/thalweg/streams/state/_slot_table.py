@@ -90,3 +90,22 @@ def give_slots(free: Int64s, control: Int64s, slots: Int64s) -> None:
     for slot in slots:
         free[control[FREE]] = slot
         control[FREE] += 1
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def distinct(slots: Int64s, marks: npt.NDArray[np.bool_], out: Int64s) -> int:
+    """Each of the slots once, in the order of its first place; negative ones are passed over. Returns how many.
+
+    `marks` has a place for every slot; it is false before and after.
+    """
+    found = 0
+    for slot in slots:
+        if slot >= len(marks):
+            raise ValueError("no such slot")
+        if slot >= 0 and not marks[slot]:
+            marks[slot] = True
+            out[found] = slot
+            found += 1
+    for i in range(found):
+        marks[out[i]] = False
+    return found

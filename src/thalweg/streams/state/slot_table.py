@@ -84,6 +84,24 @@ def identities(keys: pl.DataFrame, rows: int) -> tuple[Int64s, Int64s]:
     return np.ascontiguousarray(first).view(np.int64), np.ascontiguousarray(second).view(np.int64)
 
 
+class Distinct:
+    """Tells which slots there are among many, at a few nanoseconds for each; `numpy.unique` takes ten times as long."""
+
+    def __init__(self) -> None:
+        self._marks = np.zeros(0, dtype=np.bool_)
+
+    def of(self, *slots: Int64s) -> Int64s:
+        """Each of the slots once, in the order of its first place; negative ones are none."""
+        all_slots = slots[0] if len(slots) == 1 else np.concatenate(slots)
+        if not len(all_slots):
+            return all_slots
+        needed = int(all_slots.max()) + 1
+        if needed > len(self._marks):
+            self._marks = np.zeros(enough(needed, len(self._marks)), dtype=np.bool_)
+        out = np.empty(len(all_slots), dtype=np.int64)
+        return out[: kernels().distinct(np.ascontiguousarray(all_slots), self._marks, out)].copy()
+
+
 def kernels() -> Any:
     """The Numba kernels of tables, loaded on first use."""
     from thalweg.streams.state import _slot_table
