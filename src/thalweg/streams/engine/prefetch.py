@@ -80,7 +80,7 @@ class Prefetcher:
         return taken
 
     def passed(self, seconds: float) -> None:
-        """How long the engine took for what it last took from here: few records wait for as many passes."""
+        """How long the engine took for what it last took, watermarks included: few records wait for as many passes."""
         self._pass += SMOOTHING * (seconds - self._pass)
 
     @property

@@ -196,10 +196,14 @@ class Session(Committing):
     def step(self) -> bool:
         """Processes what has come and commits if it is time; false if there was nothing to process."""
         self.check()
+        started = time.monotonic()
         busy = self._process()
         now = self.clock()
         if busy or now - self._last_tick >= TICK_MS:
             self._tick()
+        if busy:  # what waits for the watermark is done in the tick: for patterns that is most of it
+            for reader in self._readers:
+                reader.passed(time.monotonic() - started)
         self._book_commits()
         self.commit_if_due()
         return busy
@@ -241,11 +245,9 @@ class Session(Committing):
         batches = self.prefetchers[topic].take(self.settings.max_batch_rows)
         if not batches:
             return False
-        started = time.monotonic()
         frame, dead = joined(batches)
         self.dataflow.set_clock(self.clock())
         self.dataflow.push(topic, frame, dead)
-        self.prefetchers[topic].passed(time.monotonic() - started)
         for batch in batches:
             self.progress.moved(topic, batch.positions)
             self.received[topic] += batch.received
