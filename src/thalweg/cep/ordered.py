@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 import polars as pl
 
-from thalweg.cep.waiting import WaitingEvents, still_waiting
+from thalweg.cep.waiting import WaitingEvents, clock_of, still_waiting
 from thalweg.records import Int64s
 from thalweg.streams.batch import (
     INGESTED,
@@ -25,7 +25,7 @@ from thalweg.streams.batch import (
     Batch,
 )
 from thalweg.streams.operator import State, StateDelta
-from thalweg.streams.state.key_groups import KEY_GROUPS, key_groups
+from thalweg.streams.state.key_groups import key_groups
 
 Prepare = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -92,9 +92,8 @@ class EventOrder:
         if full or puts or drops or self.released != self._saved:
             self._saved = self.released
             drops += [] if full else [_CLOCK]
-            groups = pl.int_range(KEY_GROUPS, dtype=pl.UInt16, eager=True).alias(KEY_GROUP).to_frame()
             batches = max((waiting.batches for waiting in self._waiting), default=0)
-            puts.append((_CLOCK, groups.with_columns(released=pl.lit(self.released), batches=pl.lit(batches))))
+            puts.append((_CLOCK, clock_of(self.released, batches)))
         return StateDelta(drops=drops, puts=puts, full=full)
 
     def _grouped(self, number: int, rows: pl.DataFrame) -> pl.DataFrame:

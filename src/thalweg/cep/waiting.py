@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from thalweg.streams.batch import KEY_GROUP, OFFSET, PARTITION, SOURCE, TIMESTAMP, gathered, stacked
+from thalweg.streams.state.key_groups import KEY_GROUPS
 
 
 class WaitingEvents:
@@ -100,6 +101,14 @@ class WaitingEvents:
         else:
             self._durable.discard(number)
             self._drops.append(number)
+
+
+def clock_of(released: int, batches: int) -> pl.DataFrame:
+    """What the state says of time, for every key group: up to when events were let go, and the number of batches."""
+    columns = {KEY_GROUP: np.arange(KEY_GROUPS, dtype=np.uint16)}
+    facts = {"released": released, "batches": batches}
+    columns |= {name: np.full(KEY_GROUPS, value) for name, value in facts.items()}
+    return pl.DataFrame([pl.Series(name, values) for name, values in columns.items()])
 
 
 def still_waiting(rows: pl.DataFrame, clock: pl.DataFrame) -> pl.DataFrame:

@@ -24,7 +24,7 @@ from thalweg.cep.sequence.partials import PartialMatches
 from thalweg.cep.sequence.slots import linear_steps
 from thalweg.expressions import Row, iter_rows
 from thalweg.records import Int64s
-from thalweg.streams.batch import TIMESTAMP, gathered, without
+from thalweg.streams.batch import TIMESTAMP, gathered, stacked, without
 
 Tables = list[tuple[Pattern, MatchTable]]
 
@@ -233,8 +233,9 @@ class PatternEngine:
         if not full:
             idle = np.setdiff1d(touched, np.concatenate([touched[:0], *(table.codes for _, table in held)]))
             if len(idle):
-                frames.append(saved.gone(self.codes.values_of(idle) if self.keys else pl.DataFrame(), len(idle)))
-        return pl.concat(frames, how="diagonal_relaxed") if frames else None
+                keys = self.codes.values_of(idle) if self.keys else pl.DataFrame()
+                frames.append(saved.gone(keys, len(idle), frames[0] if frames else None))
+        return stacked(frames) if frames else None
 
     def restore(self, frames: Sequence[pl.DataFrame]) -> None:
         """Takes back what `changes` gave, oldest first: of each key the newest frame counts."""

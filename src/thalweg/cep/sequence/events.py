@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from thalweg.records import Int64s
-from thalweg.streams.batch import gathered, stacked
+from thalweg.streams.batch import gathered, rechunked, stacked
 
 ID = "__id"
 
@@ -115,7 +115,8 @@ class EventStore:
             rows += self._parts[first].frame.height
         first = min(first, len(self._parts) - 2)
         last = self._parts[first:]
-        merged = _Part(stacked([part.frame for part in last]).rechunk(), np.concatenate([part.ids for part in last]))
+        frame = rechunked(stacked([part.frame for part in last]))
+        merged = _Part(frame, np.concatenate([part.ids for part in last]))
         self._parts[first:] = [merged]
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from thalweg.records import Int64s
-from thalweg.streams.batch import gathered, only
+from thalweg.streams.batch import gathered, only, rechunked, stacked
 from thalweg.streams.state.runs import compact_strings
 from thalweg.streams.state.slot_table import SlotTable, identities
 
@@ -76,16 +76,16 @@ class KeyCodes:
             if end > start:
                 found.append(gathered(part, codes[start:end] - first))
             first, start = first + part.height, end
-        return pl.concat(found) if found else pl.DataFrame()
+        return stacked(found) if found else pl.DataFrame()
 
     def _settle(self) -> None:
         """Makes the new rows a part, and parts of like length one: a key moves a few times, however many there are."""
         if not self._new:
             return
-        self._parts.append(compact_strings(pl.concat(self._new)))
+        self._parts.append(compact_strings(rechunked(stacked(self._new))))
         self._new, self._seen = [], 0
         while len(self._parts) > 1 and self._parts[-2].height <= 2 * self._parts[-1].height:
-            self._parts[-2:] = [pl.concat(self._parts[-2:], rechunk=True)]
+            self._parts[-2:] = [rechunked(stacked(self._parts[-2:]))]
 
     def keep(self, alive: Booleans) -> Int64s | None:
         """Forgets the keys that are not alive; returns the new code of each old one (-1: gone).

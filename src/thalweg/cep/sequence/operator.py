@@ -22,7 +22,7 @@ from thalweg.cep.sequence.conditions import MASK, Booleans, Conditions, Masks, a
 from thalweg.cep.sequence.engine import NO_LIMITS, Limits, PatternEngine, Results
 from thalweg.cep.sequence.matches import match_schema
 from thalweg.cep.sequence.warm_up import warm_up
-from thalweg.cep.waiting import WaitingEvents, still_waiting
+from thalweg.cep.waiting import WaitingEvents, clock_of, still_waiting
 from thalweg.records import Int64s
 from thalweg.streams.batch import (
     DEAD,
@@ -41,7 +41,7 @@ from thalweg.streams.batch import (
 )
 from thalweg.streams.engine.dead_letters import dead_letters, row_error
 from thalweg.streams.operator import Memory, Operator, State, StateDelta
-from thalweg.streams.state.key_groups import KEY_GROUPS, key_groups
+from thalweg.streams.state.key_groups import key_groups
 from thalweg.streams.state.key_groups import warm_up as warm_up_key_groups
 from thalweg.streams.windows import TimeSemantics
 
@@ -218,11 +218,7 @@ class Detect(Operator):
             if not full:
                 drops.append(_CLOCK)
             self._saved = self.released
-            groups = pl.int_range(KEY_GROUPS, dtype=pl.UInt16, eager=True).alias(KEY_GROUP)
-            clock = groups.to_frame().with_columns(
-                released=pl.lit(self.released), batches=pl.lit(self._waiting.batches)
-            )
-            puts.append((_CLOCK, clock))
+            puts.append((_CLOCK, clock_of(self.released, self._waiting.batches)))
         return StateDelta(drops=drops, puts=puts, full=full)
 
     def _grouped(self, frame: pl.DataFrame) -> pl.DataFrame:

@@ -29,7 +29,7 @@ from thalweg.cep.found import Held, HeldTable
 from thalweg.cep.pattern import Pattern
 from thalweg.cep.sequence.events import EventStore
 from thalweg.records import Int64s
-from thalweg.streams.batch import TIMESTAMP
+from thalweg.streams.batch import TIMESTAMP, with_column
 
 PATTERN, ORDER, PLACE, STATE = "__pattern", "__order", "__place", "__state"
 STEP, START, EVENT, DATA = "__step", "__start", "__event", "__data"
@@ -70,10 +70,14 @@ def rows_of(held: Sequence[tuple[Pattern, HeldTable]], store: EventStore, keys: 
     return events.hstack([pl.Series(name, values) for name, values in facts.items()])
 
 
-def gone(keys: pl.DataFrame, count: int) -> pl.DataFrame:
-    """The rows of keys that have no partial match left."""
+def gone(keys: pl.DataFrame, count: int, others: pl.DataFrame | None) -> pl.DataFrame:
+    """The rows of keys that have no partial match left, with the columns of those that have some."""
     places = pl.Series(PLACE, [-1], dtype=pl.Int64).new_from_index(0, count)
-    return keys.with_columns(places) if keys.width else pl.DataFrame([places])
+    if others is None:
+        return with_column(keys, places)
+    known = {PLACE: places, **{name: keys.get_column(name) for name in keys.columns}}
+    nulls = {name: pl.Series(name, [None], dtype).new_from_index(0, count) for name, dtype in others.schema.items()}
+    return pl.DataFrame([known.get(name, null) for name, null in nulls.items()])
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ import polars as pl
 from thalweg.records import Int64s
 from thalweg.streams.aggregate.accumulators import Accumulators
 from thalweg.streams.aggregate.monoid import Part
-from thalweg.streams.batch import MAX_TIME
+from thalweg.streams.batch import MAX_TIME, gathered, only, rechunked, stacked
 from thalweg.streams.operator import Memory
 from thalweg.streams.state.slot_table import SlotTable, identities
 
@@ -67,7 +67,7 @@ class HotGroups:
         if self._accumulators is None:
             return False
         rows = events.height
-        keys = events.select(self._keys)
+        keys = only(events, self._keys)
         cells, created = np.empty(rows, np.int64), np.empty(rows, np.int64)
         given = (*identities(keys, rows), slices, firsts)
         done = 0
@@ -89,7 +89,7 @@ class HotGroups:
 
     def _remember(self, keys: pl.DataFrame, rows: Int64s, slices: Int64s, firsts: Int64s) -> None:
         if self._keys:
-            self._names.append(keys[rows])
+            self._names.append(gathered(keys, rows))
         each = (
             (slices[rows], firsts[rows]) if len(slices) > 1 else (np.repeat(of, len(rows)) for of in (slices, firsts))
         )
@@ -104,7 +104,7 @@ class HotGroups:
             return
         assert self._accumulators is not None
         slices, firsts = np.concatenate(self._slices), np.concatenate(self._firsts)
-        columns = pl.concat(self._names, rechunk=True).get_columns() if self._names else []
+        columns = rechunked(stacked(self._names)).get_columns() if self._names else []
         if self._first is not None:
             columns.append(pl.Series(self._first, firsts))
         rows = pl.DataFrame([*columns, *self._accumulators.columns(slice(0, self._cells))])

@@ -117,14 +117,17 @@ class Runs:
         return paid
 
 
+_VIEWS = (pl.String, pl.Binary)
 _DEEPEST = 12
 """A pane has at most 65,536 * 16**12 rows to be cut by its keys' hash."""
 
 
 def compact_strings(frame: pl.DataFrame) -> pl.DataFrame:
     """Copies text and bytes out of the batch they came from: a view keeps the whole batch's buffers alive."""
-    views = [name for name, dtype in frame.schema.items() if dtype == pl.String or dtype == pl.Binary]
-    return frame.with_columns([_owned(frame[name]) for name in views]) if views else frame
+    columns = frame.get_columns()
+    if not any(column.dtype in _VIEWS for column in columns):
+        return frame
+    return pl.DataFrame([_owned(column) if column.dtype in _VIEWS else column for column in columns])
 
 
 def _owned(series: pl.Series) -> pl.Series:

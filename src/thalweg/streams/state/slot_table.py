@@ -11,6 +11,8 @@ import polars as pl
 Int64s = npt.NDArray[np.int64]
 
 _CACHE_LINE = 64
+_SEEDS = (0x5BD1E995, 0x9E3779B9)
+_FEW = 16_384
 
 
 class SlotTable:
@@ -80,8 +82,13 @@ def identities(keys: pl.DataFrame, rows: int) -> tuple[Int64s, Int64s]:
     if not keys.width:
         nothing = np.zeros(rows, dtype=np.int64)
         return nothing, nothing
-    first, second = keys.hash_rows(seed=0x5BD1E995).to_numpy(), keys.hash_rows(seed=0x9E3779B9).to_numpy()
-    return np.ascontiguousarray(first).view(np.int64), np.ascontiguousarray(second).view(np.int64)
+    if keys.width == 1 and rows <= _FEW:  # the same hashes, without waking Polars' threads
+        column = pl.col(keys.columns[0])
+        hashes = keys.select_seq(column.hash(seed).alias(str(seed)) for seed in _SEEDS).get_columns()
+    else:
+        hashes = [keys.hash_rows(seed=seed) for seed in _SEEDS]
+    first, second = (np.ascontiguousarray(hashed.to_numpy()).view(np.int64) for hashed in hashes)
+    return first, second
 
 
 class Distinct:
