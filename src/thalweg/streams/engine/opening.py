@@ -14,6 +14,7 @@ import polars as pl
 
 from thalweg.errors import RestartRequired, SourceClosed, StateError
 from thalweg.records import Decoder
+from thalweg.streams.batch import stacked
 from thalweg.streams.connector import Broker, GroupSource, JobSettings, ScalableBroker, Source, SourceBatch
 from thalweg.streams.engine.exchange.by_record import source_by_key
 from thalweg.streams.engine.exchange.edges import place
@@ -272,12 +273,5 @@ def joined(batches: Sequence[SourceBatch]) -> tuple[pl.DataFrame, pl.DataFrame |
     """The rows and the dead letters of several polls as one frame each."""
     frames = [batch.frame for batch in batches if batch.frame.height]
     dead = [batch.dead for batch in batches if batch.dead is not None and batch.dead.height]
-    if not frames:
-        frame = batches[0].frame
-    elif len(frames) == 1:
-        frame = frames[0]
-    elif all(other.schema == frames[0].schema for other in frames):
-        frame = pl.concat(frames)
-    else:
-        frame = pl.concat(frames, how="diagonal_relaxed")  # the schema evolved on the way
-    return frame, pl.concat(dead) if dead else None
+    # Columns differ where the schema evolved on the way.
+    return stacked(frames) if frames else batches[0].frame, stacked(dead) if dead else None

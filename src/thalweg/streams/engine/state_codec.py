@@ -18,7 +18,7 @@ import polars as pl
 
 from thalweg.errors import StateError
 from thalweg.records import Int64s
-from thalweg.streams.batch import KEY_GROUP
+from thalweg.streams.batch import KEY_GROUP, gathered, stacked
 from thalweg.streams.connector import StateRecord
 from thalweg.streams.operator import State, StateDelta
 
@@ -118,7 +118,7 @@ def _by_schema(operator_id: str, puts: Sequence[tuple[str, pl.DataFrame]]) -> li
             raise StateError(f"operator {operator_id!r}: state frame {name!r} has no {KEY_GROUP!r} column")
         marked = frame.hstack([pl.Series(_PUT, [number], pl.UInt32).new_from_index(0, frame.height)])
         groups.setdefault(tuple(marked.schema.items()), []).append(marked)
-    return [pl.concat(frames) for frames in groups.values()]
+    return [stacked(frames) for frames in groups.values()]
 
 
 def _split(table: pl.DataFrame, partitions: int, groups: int) -> dict[int, pl.DataFrame]:
@@ -129,7 +129,7 @@ def _split(table: pl.DataFrame, partitions: int, groups: int) -> dict[int, pl.Da
         return {0: table}
     places = state_partitions(table, partitions, groups)
     order = np.argsort(places.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
-    together = table[order]
+    together = gathered(table, order)
     there, first = np.unique(places[order], return_index=True)
     ends = [*first[1:].tolist(), table.height]
     return {
