@@ -120,7 +120,9 @@ def _steps(
     taken = numbers[owners[match], table.steps]
     # All events side by side, step after step, once: each step's lists are cut out of that.
     shown = pl.DataFrame([column for column in events.get_columns() if column.name not in HIDDEN])
-    values = gathered(shown, np.argsort(taken, kind="stable")).to_struct("events").to_arrow()
+    order = np.argsort(taken, kind="stable")
+    ordered = shown if (order[1:] > order[:-1]).all() else gathered(shown, order)
+    values = ordered.to_struct("events").to_arrow()
     counts = np.bincount(taken * len(table) + match, minlength=len(fields) * len(table)).reshape(len(fields), -1)
     offsets = np.append(0, np.cumsum(counts.ravel()))
     lists = []
