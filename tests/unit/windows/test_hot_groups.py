@@ -213,3 +213,14 @@ def test_a_store_goes_back_to_frames_where_a_type_changes() -> None:
     found = plan.finish([store.read(np.array([5]))], [SLOT])
     assert found.rows() == [(5, 1)]
     assert not store.decide(pl.DataFrame({"v": [1]}))  # for good
+
+
+def test_counts_without_keys_or_inputs_are_kept_between_batches() -> None:
+    hot = HotGroups(plan_of(n=count()).tables[0].parts, [], None)
+    for _ in range(3):
+        events = pl.DataFrame({"x": [1, 2]})
+        assert hot.takes(events)
+        assert hot.add(events, np.array([10]), np.array([10]))
+    assert len(hot) == 1
+    ((end, rows),) = hot.take()
+    assert (end, rows["rows()"].to_list()) == (10, [6])

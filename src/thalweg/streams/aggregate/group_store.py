@@ -16,7 +16,7 @@ import polars as pl
 from thalweg.records import Int64s
 from thalweg.streams.aggregate.accumulators import Accumulators
 from thalweg.streams.aggregate.plan import Table
-from thalweg.streams.batch import without
+from thalweg.streams.batch import with_column, without
 from thalweg.streams.operator import Memory
 from thalweg.streams.state.pool import current_pool
 from thalweg.streams.state.row_store import SLOT, RowStore
@@ -138,7 +138,7 @@ class GroupStore:
         some = self._cells.held[gone]
         rows = self._cells.read(gone[some])
         if rows is not None:
-            self._cells.merge(rows.with_columns(pl.Series(SLOT, into[some])))
+            self._cells.merge(with_column(rows, pl.Series(SLOT, into[some])))
 
     # -- as a RowStore
 

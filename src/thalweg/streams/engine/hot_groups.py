@@ -37,7 +37,7 @@ class HotGroups:
 
     def __init__(self, parts: Sequence[Part], keys: Sequence[str], first: str | None) -> None:
         self._parts, self._keys, self._first = list(parts), list(keys), first
-        self._types: dict[str, pl.DataType] = {}
+        self._types: dict[str, pl.DataType] | None = None
         self._accumulators: Accumulators | None = None
         self._table = SlotTable()
         self._names: list[pl.DataFrame] = []
@@ -55,7 +55,8 @@ class HotGroups:
         return self._fits(events) or not self._cells
 
     def _fits(self, events: pl.DataFrame) -> bool:
-        return bool(self._types) and all(events.schema.get(name) == dtype for name, dtype in self._types.items())
+        types, schema = self._types, events.schema
+        return types is not None and all(schema.get(name) == dtype for name, dtype in types.items())
 
     def add(self, events: pl.DataFrame, slices: Int64s, firsts: Int64s) -> bool:
         """Adds events, by the ends of their slices and their first windows: a number for each, or one for all.
@@ -122,6 +123,8 @@ class HotGroups:
 
     def _forget(self) -> None:
         self._table.clear(self._cells)
+        if self._cells > 2 * MOST:  # a batch of very many groups: what it took is given back
+            self._types = self._accumulators = None
         self._names, self._slices, self._firsts = [], [], []
         self._cells, self.lowest = 0, MAX_TIME
 
