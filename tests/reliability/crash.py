@@ -47,15 +47,18 @@ def readings(events: int, rate: int, sensors: int = 50, seed: int = 3) -> pl.Dat
     )
 
 
-def expected(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """The results of all windows that the input closes, and the number of late readings, by the design's rules."""
+def expected(events: pl.DataFrame, slide: int = 1_000) -> tuple[pl.DataFrame, int]:
+    """The results of all windows of a second that the input closes, and the number of late readings, by the design's
+    rules."""
     before = pl.col("ts").cum_max().shift(1).over("partition") - OUT_OF_ORDERNESS
-    judged = events.with_columns(window_start=pl.col("ts") // 1_000 * 1_000, before=before)
+    judged = events.with_columns(last=pl.col("ts") // slide * slide, before=before)
     judged = judged.filter(pl.col("value").is_between(0, 100))
-    late = (pl.col("before") >= pl.col("window_start") + 1_000).fill_null(False)
+    starts = pl.int_ranges((pl.col("ts") - 1_000) // slide * slide + slide, pl.col("ts") + 1, slide)
+    placed = judged.with_columns(window_start=starts).explode("window_start")
+    late = (pl.col("before") >= pl.col("last") + 1_000).fill_null(False)
     watermark = events.group_by("partition").agg(pl.col("ts").max())["ts"].min() - OUT_OF_ORDERNESS
     results = (
-        judged.filter(~late)
+        placed.filter((pl.col("before") < pl.col("window_start") + 1_000).fill_null(True))
         .group_by("sensor_id", "window_start")
         .agg(average=pl.col("value").mean(), n=pl.len().cast(pl.Int64))
         .filter(pl.col("window_start") + 1_000 <= watermark)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from thalweg import App
 from thalweg.analytics import average, count
-from thalweg.streams import CheckpointConfig, StateBackend, TumblingWindow, WatermarkGenerator
+from thalweg.streams import CheckpointConfig, SlidingWindow, StateBackend, TumblingWindow, WatermarkGenerator
 
 
 @dataclass
@@ -42,7 +42,7 @@ def build(
         app.stream(source, schema=Reading, timestamp="ts", watermark=WatermarkGenerator(1_000))
         .filter(lambda r: (r.value >= 0) & (r.value <= 100))
         .key_by("sensor_id")
-        .window(TumblingWindow("1s"))
+        .window(SlidingWindow("1s", int(slide)) if (slide := os.environ.get("JOB_SLIDE")) else TumblingWindow("1s"))
         .aggregate(average=average("value"), n=count())
         .to(sink)
     )

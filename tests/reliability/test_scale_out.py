@@ -97,8 +97,8 @@ def finish(job: crash.Job, workers: int) -> None:
     assert code == 0, job.log.read_text()[-4000:]
 
 
-def check(bootstrap: str, source: str, sink: str, events: pl.DataFrame) -> None:
-    expected, late = crash.expected(events)
+def check(bootstrap: str, source: str, sink: str, events: pl.DataFrame, slide: int = 1_000) -> None:
+    expected, late = crash.expected(events, slide)
     results = crash.results_of(bootstrap, sink)
     assert_frame_equal(results, expected, check_exact=False, rel_tol=1e-9, abs_tol=1e-12)
     assert len(crash.read_committed(bootstrap, f"{source}.dlq")) == late > 0
@@ -112,6 +112,18 @@ def test_two_workers_under_a_supervisor_give_what_one_gives(kafka, topic, new_to
     finish(job, 2)
     check(kafka.bootstrap, topic, sink, events)
     assert job.log.read_text().count("starting it again") == 0
+
+
+def test_overlapping_windows_of_one_worker_are_taken_over_by_three(kafka, topic, new_topic):
+    """The three get slices whose first windows were given by the one."""
+    sink, slide = new_topic(), 250
+    events = crash.readings(40_000, 10_000)
+    job = crash.Job(kafka.bootstrap, topic, sink)
+    job.environment["JOB_SLIDE"] = str(slide)
+    for part, workers in ((events[:20_000], 1), (events[20_000:], 3)):
+        crash.feed(kafka.bootstrap, topic, part, 1e9, threading.Event())
+        finish(job, workers)
+    check(kafka.bootstrap, topic, sink, events, slide)
 
 
 def test_workers_come_go_and_die_and_nothing_is_lost_or_doubled(kafka, topic, new_topic):
