@@ -21,7 +21,8 @@ class DueQueue:
 
     def __init__(self, width: int = 256) -> None:
         self._width = width
-        self._buckets: dict[int, list[tuple[Int64s, Int64s]]] = {}
+        self._buckets: dict[int, list[npt.NDArray[np.int32]]] = {}
+        """Slots, in four bytes each: when they are due stands in `at`, also where that has changed since."""
         self._order: list[int] = []
         self.at = np.zeros(0, dtype=np.int64)
         """When each slot is due, ms; `NEVER` where nothing is."""
@@ -53,21 +54,22 @@ class DueQueue:
             if bucket not in self._buckets:
                 self._buckets[bucket] = []
                 heappush(self._order, bucket)
-            self._buckets[bucket].append((slots[part], times[part]))
+            self._buckets[bucket].append(slots[part].astype(np.int32))
 
     def due(self, now: int) -> Int64s:
         """The slots whose time has come, each once; they are no longer in the queue."""
-        entries = []
+        entries: list[npt.NDArray[np.int32]] = []
+        end = 0
         while self._order and self._order[0] * self._width <= now:
-            entries += self._buckets.pop(heappop(self._order))
+            bucket = heappop(self._order)
+            entries += self._buckets.pop(bucket)
+            end = (bucket + 1) * self._width
         if not entries:
             return np.zeros(0, dtype=np.int64)
-        slots, times = np.concatenate([e[0] for e in entries]), np.concatenate([e[1] for e in entries])
-        valid = self.at[slots] == times
-        slots, times = slots[valid], times[valid]
-        over = times <= now
-        waiting, first = np.unique(slots[~over], return_index=True)
-        self._add(waiting, times[~over][first])
-        ended: Int64s = np.unique(slots[over])
+        slots = np.unique(np.concatenate(entries)).astype(np.int64)
+        slots = slots[self.at[slots] < end]  # others have been put off, and stand in the bucket of that time as well
+        over = self.at[slots] <= now
+        self._add(slots[~over], self.at[slots[~over]])
+        ended: Int64s = slots[over]
         self.at[ended] = NEVER
         return ended
