@@ -1,7 +1,7 @@
 """What state costs: per event in both shapes from a thousand to a million keys, in commits, memory, and at a restart.
 
 python benchmarks/state.py [--quick] [--keys 1000000] [--only events,checkpoint,recovery,memory,backends,latency]
-                           [--shapes window]
+                           [--write] [--shapes window]
 
 One operator driven by hand, without a broker; then the state backends (a Redis server is started), and the latency of
 the sensor job on each of them (a Kafka broker is started). Writes `benchmarks/results/state.json` and `.md`; `--quick`
@@ -212,11 +212,19 @@ def run(keys: int, repeat: int, shapes: list[str], wanted: list[str]) -> dict[st
     return results
 
 
+def with_earlier(results: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """With the parts of an earlier run that this one has not measured, and when that was."""
+    kept = [name for name in PARTS if name in before and name not in results]
+    earlier = {name: before.get("earlier", {}).get(name, before["when"]) for name in kept}
+    return {**results, **{name: before[name] for name in kept}, "earlier": earlier}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--only", help=f"parts, by comma: {','.join(PARTS)}")
+    parser.add_argument("--write", action="store_true", help="write what `--only` measures; other parts stay")
     parser.add_argument("--shapes", default="", help="only the steps whose name has this text")
     arguments = parser.parse_args()
     keys = arguments.keys // 10 if arguments.quick else arguments.keys
@@ -225,8 +233,11 @@ def main() -> None:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     shapes = [name for name in SHAPES if arguments.shapes in name]
     results = run(keys, 3 if arguments.quick else 4, shapes, wanted)
+    whole = len(shapes) == len(SHAPES) and not arguments.quick
+    if whole and arguments.write:
+        results = with_earlier(results, json.loads((RESULTS / "state.json").read_text()))
     print(markdown(results))
-    if len(wanted) == len(PARTS) and len(shapes) == len(SHAPES) and not arguments.quick:
+    if whole and (arguments.write or len(wanted) == len(PARTS)):
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "state.json").write_text(json.dumps(results, indent=2) + "\n")
         (RESULTS / "state.md").write_text(markdown(results))

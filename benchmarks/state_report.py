@@ -21,6 +21,8 @@ def markdown(results: dict[str, Any]) -> str:
     for name, section in _SECTIONS.items():
         if name in results:
             parts += section(results[name])
+            if when := results.get("earlier", {}).get(name):
+                parts.append(f"(Of an earlier run, {when}.)\n")
     return "\n".join(parts)
 
 

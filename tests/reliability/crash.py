@@ -98,7 +98,17 @@ def feed(
 
     From `stop` on the rest comes as fast as it can.
     """
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True})
+    lost: list[object] = []
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "linger.ms": 5,
+            "enable.idempotence": True,
+            "message.timeout.ms": 1_200_000,  # longer than any outage of a test: what is lost here fails it later
+            "delivery.report.only.error": True,
+            "on_delivery": lambda error, _: lost.append(error),
+        }
+    )
     started = time.monotonic()
     for number, (partition, sensor, ts, value) in enumerate(events.iter_rows()):
         if number % 100 == 0:
@@ -115,8 +125,8 @@ def feed(
                 break
             except BufferError:  # the queue is full: let some of it go
                 producer.poll(0.05)
-    if producer.flush(60):
-        raise RuntimeError("the feed did not reach the broker")
+    if producer.flush(60) or lost:
+        raise RuntimeError(f"the feed did not reach the broker: {lost[:1]}")
 
 
 def read_committed(bootstrap: str, topic: str) -> list[bytes]:

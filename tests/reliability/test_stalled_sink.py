@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from polars.testing import assert_frame_equal
 
 from tests.reliability import crash
-from thalweg.kafka import LocalKafka
+from thalweg.kafka import KafkaAdmin, LocalKafka
 
 RATE = 10_000
 LIMIT = 1_200 * 2**20
@@ -43,6 +43,20 @@ def create_topics(bootstrap: str, source: str, sink: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for future in admin.create_topics(wanted).values():
         future.result(60)
+
+
+def await_in_sync(bootstrap: str, *topics: str) -> None:
+    """Waits until every replica is in sync: the input would lose its leader with the broker otherwise."""
+    admin = KafkaAdmin(bootstrap)
+    deadline = time.monotonic() + 60
+    while behind := [
+        (topic, placed)
+        for topic in topics
+        for placed in admin.describe(topic).placements
+        if len(placed.in_sync) < len(placed.replicas)
+    ]:
+        assert time.monotonic() < deadline, behind
+        time.sleep(0.2)
 
 
 @contextmanager
@@ -79,6 +93,7 @@ def check(kafka: LocalKafka, name: str, guarantee: str, seconds: float) -> None:
         process = job.start()
         try:
             crash.wait_for_output(probe, sink, 0, process, job)
+            await_in_sync(kafka.bootstrap, source, sink)
             with stalled(kafka):
                 watched = psutil.Process(process.pid)
                 sizes = watch_memory(watched, seconds / 4)

@@ -19,6 +19,7 @@ from thalweg.cli.kafka_options import (
 from thalweg.cli.options import gathers_options
 from thalweg.cli.topics import DEFAULT_LOG, LogFile
 from thalweg.cli.topics import topics as topics_of_log
+from thalweg.errors import ConnectorError
 
 app = typer.Typer(help="Topics of an embedded log (--log) or a Kafka cluster (--brokers).")
 Topic = Annotated[str, typer.Argument(help="The topic's name.")]
@@ -50,7 +51,12 @@ def list_(cluster: Cluster, as_json: AsJson = False) -> None:
     admin = cluster.admin()
     rows = []
     for name in admin.topics():
-        first, end = admin.offsets(name, latest=False), admin.offsets(name, latest=True)
+        try:
+            first, end = admin.offsets(name, latest=False), admin.offsets(name, latest=True)
+        except ConnectorError:
+            if name in admin.topics():
+                raise
+            continue  # it was deleted while the others were looked at
         held = sum(end[partition] - first[partition] for partition in first)
         rows.append({"topic": name, "partitions": len(first), "offsets": held})
     print_rows(rows, {"topic": str, "partitions": int, "offsets": int}, as_json=as_json)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.integration.kafka.commit_tools import read
 from thalweg.cli.main import app
-from thalweg.kafka import KafkaConsumer, KafkaProducer
+from thalweg.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer
 
 pytestmark = pytest.mark.kafka
 
@@ -36,6 +38,25 @@ class Shell:
 @pytest.fixture
 def shell(kafka: Any) -> Shell:
     return Shell(kafka.bootstrap)
+
+
+def test_topics_that_go_while_others_are_looked_at(shell: Shell, kafka: Any) -> None:
+    admin, done = KafkaAdmin(kafka.bootstrap), threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            name = f"brief-{uuid.uuid4().hex[:8]}"
+            admin.create_topic(name, partitions=1)
+            admin.delete_topic(name)
+
+    with ThreadPoolExecutor(1) as pool:
+        others = pool.submit(come_and_go)
+        try:
+            for _ in range(10):
+                assert shell.rows("topics", "list")
+        finally:
+            done.set()
+            others.result()
 
 
 def test_topics(shell: Shell, kafka: Any, tmp_path: Path) -> None:

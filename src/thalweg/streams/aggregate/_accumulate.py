@@ -61,16 +61,21 @@ def add_integers(cells: Int64s, values: Int64s, high: Int64s, low: Int64s) -> No
         low[cell] = rest & 0xFFFFFFFF
 
 
-@_kernel(f"{_CELLS}, {_FLOATS}, float64[::1], float64[::1]")  # type: ignore[untyped-decorator]
-def add_floats(cells: Int64s, values: Float64s, total: Float64s, lost: Float64s) -> None:
-    """Adds with what each addition rounds away kept apart, as in `_sums.compensated`."""
+@_kernel(f"{_CELLS}, {_FLOATS}, {_FLOATS}, float64[::1], float64[::1]")  # type: ignore[untyped-decorator]
+def add_floats(cells: Int64s, values: Float64s, rests: Float64s, total: Float64s, lost: Float64s) -> None:
+    """Adds `values + rests` (`rests` may be empty: zeros), what each addition rounds away kept apart: as in
+    `_sums.compensated`."""
     _check(cells, len(values), 0, min(len(total), len(lost)))
+    if len(rests) and len(rests) < len(cells):
+        raise ValueError("columns of unequal length")
     for i in range(len(cells)):
         cell, x = cells[i], values[i]
         before = total[cell]
         after = before + x
         back = after - before
         lost[cell] += (before - (after - back)) + (x - back)
+        if len(rests):
+            lost[cell] += rests[i]
         total[cell] = after
 
 
@@ -139,19 +144,6 @@ def merge_integers(cells: Int64s, more_high: Int64s, more_low: Int64s, high: Int
         rest = low[cell] + more_low[i]
         high[cell] += more_high[i] + (rest >> 32)
         low[cell] = rest & 0xFFFFFFFF
-
-
-@_kernel(f"{_CELLS}, {_FLOATS}, {_FLOATS}, float64[::1], float64[::1]")  # type: ignore[untyped-decorator]
-def merge_floats(cells: Int64s, more: Float64s, more_lost: Float64s, total: Float64s, lost: Float64s) -> None:
-    """Adds compensated sums to such sums."""
-    _check(cells, min(len(more), len(more_lost)), 0, min(len(total), len(lost)))
-    for i in range(len(cells)):
-        cell, x = cells[i], more[i]
-        before = total[cell]
-        after = before + x
-        back = after - before
-        lost[cell] += (before - (after - back)) + (x - back) + more_lost[i]
-        total[cell] = after
 
 
 @_kernel(f"{_CELLS}, {_INTS}, {_FLOATS}, {_FLOATS}, int64[::1], float64[::1], float64[::1]")  # type: ignore[untyped-decorator]

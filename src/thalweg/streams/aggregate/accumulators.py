@@ -27,6 +27,7 @@ Cells = slice | Int64s
 
 _ALL: Booleans = np.zeros(0, dtype=np.bool_)
 """All values are valid."""
+_NO_RESTS = np.zeros(0)
 
 
 class Accumulator(ABC):
@@ -108,10 +109,10 @@ class FloatSum(Accumulator):
         self._names = total, lost
 
     def add(self, cells: Int64s, values: pl.Series | None) -> None:
-        _kernels().add_floats(cells, _floats(values), *self._arrays)
+        _kernels().add_floats(cells, _floats(values), _NO_RESTS, *self._arrays)
 
     def merge(self, cells: Int64s, rows: pl.DataFrame) -> None:
-        _kernels().merge_floats(cells, *(_floats(rows.get_column(name)) for name in self._names), *self._arrays)
+        _kernels().add_floats(cells, *(_floats(rows.get_column(name)) for name in self._names), *self._arrays)
 
     def columns(self, cells: Cells) -> list[pl.Series]:
         total, lost = (array[cells] for array in self._arrays)
