@@ -41,7 +41,8 @@ def shell(kafka: Any) -> Shell:
 
 
 def test_topics_that_go_while_others_are_looked_at(shell: Shell, kafka: Any) -> None:
-    admin, done = KafkaAdmin(kafka.bootstrap), threading.Event()
+    admin, done, lasting = KafkaAdmin(kafka.bootstrap), threading.Event(), f"lasting-{uuid.uuid4().hex[:8]}"
+    admin.create_topic(lasting, partitions=1)
 
     def come_and_go() -> None:
         while not done.is_set():
@@ -53,7 +54,7 @@ def test_topics_that_go_while_others_are_looked_at(shell: Shell, kafka: Any) -> 
         others = pool.submit(come_and_go)
         try:
             for _ in range(10):
-                assert shell.rows("topics", "list")
+                assert lasting in [row["topic"] for row in shell.rows("topics", "list")]
         finally:
             done.set()
             others.result()
