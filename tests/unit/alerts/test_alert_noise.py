@@ -127,6 +127,25 @@ def test_a_storm_is_told_in_a_digest():
     assert statuses(manager, events(("y", 95, 100), first=60)) == ["triggered"]
 
 
+def test_a_digest_has_the_first_alert_that_was_held_back():
+    class Ticking(Clock):
+        """Goes on by a millisecond each time that it is looked at, as clocks do."""
+
+        def __call__(self) -> int:
+            self.now += 1
+            return self.now
+
+    team = Kept()
+    manager, clock = made(clock=Ticking(), team=team)
+    manager.add_rule(rule())
+    manager.protect_from_storms(StormProtection(1, "1h", ["team"], digest_after="1m"))
+    for number in range(3):
+        manager.process_frame(events((f"h{number}", 95, number), first=number))
+    clock.turn(MINUTE)
+    manager.deliver_due()
+    assert [m.note for m in team.messages if m.kind == "digest"] == ["storm: 2 alerts were held back: 2 × cpu"]
+
+
 def test_groups_wait_for_others_and_keep_their_distance():
     team = Kept()
     manager, clock = made(team=team)

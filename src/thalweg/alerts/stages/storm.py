@@ -49,6 +49,8 @@ class Storm:
         self.protection: StormProtection | None = None
         self._told = 0
         self._held: Counter[str] = Counter()
+        self._since = 0
+        """When the first alert that is held back was made: some time before it is decided on."""
 
     def prepare(self, alerts: Sequence[Alert], look: Look) -> None:
         self._held.clear()
@@ -58,6 +60,7 @@ class Storm:
     def decide(self, alert: Alert, look: Look) -> str | None:
         if self.protection is None or alert.severity in self.protection.spare or self._told < self.protection.limit:
             return None
+        self._since = min(self._since, alert.created) if self._held else alert.created
         self._held[alert.rule] += 1
         return f"storm: {self._told} alerts within {self.protection.window} already; told in the digest"
 
@@ -67,5 +70,5 @@ class Storm:
     def finish(self, changes: Changes, look: Look) -> None:
         if self._held and self.protection is not None:
             due = look.now + milliseconds(self.protection.digest_after)
-            changes.first_tasks.append(Task(DIGEST, DIGEST, due, data={"since": look.now}))
+            changes.first_tasks.append(Task(DIGEST, DIGEST, due, data={"since": self._since}))
             self._held.clear()
