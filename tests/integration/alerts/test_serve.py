@@ -107,3 +107,24 @@ def test_rules_are_taken_up_and_what_is_not_is_said(served: Served):
     until(lambda: "what has changed in route counts after a restart" in served.log, served.log)
     assert served.sent(host="b", cpu=95).json()["alerts"] == []
     assert "what has changed in route" in served.log
+
+
+def test_a_storm_reaches_people_as_a_few_alerts_and_a_digest(hook: Recorder, tmp_path: Path):
+    storm = "storm: {limit: 2, window: 1h, channels: [team], digest_after: 1s}\n"
+    service = Served(tmp_path, FILE % (KEY, hook.url) + storm)
+    try:
+        until(service.up, service.log)
+        found = [service.sent(host=f"web{n}", cpu=95).json()["alerts"][0]["status"] for n in range(9)]
+        assert found == ["triggered"] * 2 + ["suppressed"] * 7
+
+        def told_together() -> int:
+            notes = [request.json["note"] for request in hook.requests if request.json["kind"] == "digest"]
+            return sum(int(note.removeprefix("storm: ").split()[0]) for note in notes)
+
+        # One digest where the events came within its second, on a slow machine several: each alert is in one of them.
+        until(lambda: told_together() >= 7, service.log)
+        assert told_together() == 7
+    finally:
+        service.client.close()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(60) == 0, service.log
