@@ -36,6 +36,9 @@ RESERVED = frozenset(
     {TIMESTAMP, WATERMARK, INGESTED, PARTITION, OFFSET, SOURCE, KEY_GROUP, CHANGE, LATE_WINDOW_END, LATENESS}
 )
 
+FEW_ROWS = 16_384
+"""Up to so many rows one thread is through with them sooner than Polars' threads wake up."""
+
 MAIN = "main"
 LATE = "late"
 DEAD = "dead"
@@ -88,7 +91,7 @@ class Watermark:
 
 def gathered(frame: pl.DataFrame, rows: Int64s) -> pl.DataFrame:
     """The rows of these numbers. Column by column where there are few: `frame[rows]` is handed to Polars' threads."""
-    if len(rows) > _FEW or not frame.width:
+    if len(rows) > FEW_ROWS or not frame.width:
         return frame[rows]
     places = pl.Series(rows.astype(np.uint32))
     return pl.DataFrame([column[places] for column in frame.get_columns()])
@@ -109,7 +112,7 @@ def stacked(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def rechunked(frame: pl.DataFrame) -> pl.DataFrame:
     """As `DataFrame.rechunk`; column by column where there are few rows."""
-    if frame.height > _FEW or not frame.width:
+    if frame.height > FEW_ROWS or not frame.width:
         return frame.rechunk()
     return pl.DataFrame([column.rechunk() for column in frame.get_columns()])
 
@@ -127,7 +130,3 @@ def without(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
 def with_column(frame: pl.DataFrame, column: pl.Series) -> pl.DataFrame:
     """The frame with one more column, or another in the place of one; as cheap as `without`."""
     return pl.DataFrame([*(each for each in frame.get_columns() if each.name != column.name), column])
-
-
-_FEW = 16_384
-"""Rows up to which one thread gathers them sooner than Polars' threads wake up."""

@@ -15,10 +15,9 @@ from thalweg.cep.pattern import Element, Pattern, Step, inside, plain_part, take
 from thalweg.errors import ConfigurationError
 from thalweg.expressions import CompiledFunction
 from thalweg.records import Int64s, UInt64s
-from thalweg.streams.batch import with_column
+from thalweg.streams.batch import FEW_ROWS, with_column
 from thalweg.streams.plan.functions import compile_for
 
-_FEW = 16_384
 MASK = "__mask"
 WORD = 64
 Masks = npt.NDArray[np.uint64]
@@ -123,7 +122,7 @@ class Conditions:
         if not frame.height:
             return masks, failed
         # A few rows are through on one thread before the others have woken up.
-        select = frame.select if frame.height > _FEW else frame.select_seq
+        select = frame.select if frame.height > FEW_ROWS else frame.select_seq
         values = select(expr.fill_null(False).alias(str(bit)) for bit, expr in self._fast)
         for bit, _ in self._fast:
             value = values.get_column(str(bit))

@@ -25,8 +25,8 @@ NOTHING, NAN, SOME = 0, 1, 2
 """What an extreme of floats has seen."""
 
 
-def _kernel(signature: str) -> Any:
-    return njit(f"void({signature})", nogil=True, cache=True)
+def _kernel(*signatures: str) -> Any:
+    return njit([f"void({signature})" for signature in signatures], nogil=True, cache=True)
 
 
 @njit(nogil=True, cache=True, inline="always")  # type: ignore[untyped-decorator]
@@ -79,24 +79,13 @@ def add_floats(cells: Int64s, values: Float64s, rests: Float64s, total: Float64s
         total[cell] = after
 
 
-@_kernel(f"{_CELLS}, {_INTS}, {_VALID}, boolean, int64[::1], int8[::1]")  # type: ignore[untyped-decorator]
-def extreme_integers(cells: Int64s, values: Int64s, valid: Booleans, largest: bool, best: Int64s, seen: Int8s) -> None:
-    """The smallest or largest of the valid values."""
-    _check(cells, len(values), len(valid), min(len(best), len(seen)))
-    for i in range(len(cells)):
-        if len(valid) and not valid[i]:
-            continue
-        cell, x = cells[i], values[i]
-        if seen[cell] == NOTHING or (x > best[cell] if largest else x < best[cell]):
-            best[cell] = x
-            seen[cell] = SOME
-
-
-@_kernel(f"{_CELLS}, {_FLOATS}, {_VALID}, boolean, float64[::1], int8[::1]")  # type: ignore[untyped-decorator]
-def extreme_floats(
-    cells: Int64s, values: Float64s, valid: Booleans, largest: bool, best: Float64s, seen: Int8s
-) -> None:
-    """The same of floats: NaN only where there is nothing else."""
+@_kernel(
+    f"{_CELLS}, {_INTS}, {_VALID}, boolean, int64[::1], int8[::1]",
+    f"{_CELLS}, {_FLOATS}, {_VALID}, boolean, float64[::1], int8[::1]",
+)  # type: ignore[untyped-decorator]
+def extreme(cells: Int64s, values: Any, valid: Booleans, largest: bool, best: Any, seen: Int8s) -> None:
+    """The smallest or largest of the valid values, which are integers or floats; NaN only where there is nothing
+    else."""
     _check(cells, len(values), len(valid), min(len(best), len(seen)))
     for i in range(len(cells)):
         if len(valid) and not valid[i]:

@@ -133,11 +133,8 @@ class Best(Accumulator):
 
     def add(self, cells: Int64s, values: pl.Series | None) -> None:
         assert values is not None
-        kernels = _kernels()
-        if self._dtype.is_float():
-            kernels.extreme_floats(cells, _floats(values), _valid(values), self._largest, *self._arrays)
-        else:
-            kernels.extreme_integers(cells, _integers(values), _valid(values), self._largest, *self._arrays)
+        plain = _floats(values) if self._dtype.is_float() else _integers(values)
+        _kernels().extreme(cells, plain, _valid(values), self._largest, *self._arrays)
 
     def merge(self, cells: Int64s, rows: pl.DataFrame) -> None:
         self.add(cells, rows.get_column(self._name))

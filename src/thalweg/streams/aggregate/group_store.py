@@ -7,8 +7,6 @@ changes to one that its arrays can't take.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -183,8 +181,3 @@ class GroupStore:
         if self._cells is not None:
             return self._cells.memory()
         return self._rows.memory() + Memory(0, 24 * self._capacity)
-
-
-def stores_of(tables: Sequence[Table]) -> list[GroupStore]:
-    """A store for each table."""
-    return [GroupStore(table) for table in tables]

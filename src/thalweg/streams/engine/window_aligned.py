@@ -7,7 +7,7 @@ aggregate needs it, whatever the size and slide; per close: a merge of the windo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -90,18 +90,18 @@ class AlignedWindowOperator(WindowOperator):
         self.account.absorbed += events.height
         first = self.window.first_end(pane - 1)
         events = self.plan.with_inputs(events)
-        start = int(self._heat(events, np.array([pane]), np.array([first])))
-        for table, log in zip(self.plan.tables[start:], self.logs[start:], strict=True):
+        for table, log in self._not_in_place(events, np.array([pane]), np.array([first])):
             rows = self.plan.prepare_table(table, events, self.keys)
             if self._overlapping:
                 rows = with_column(rows, pl.repeat(first, rows.height, dtype=pl.Int64, eager=True).alias(FIRST))
             log.append(pane, rows)
 
-    def _heat(self, events: pl.DataFrame, slices: Int64s, firsts: Int64s) -> bool:
-        """Adds events to the groups that are updated in place, where those can take them."""
+    def _not_in_place(self, events: pl.DataFrame, slices: Int64s, firsts: Int64s) -> Iterable[tuple[Table, FrameLog]]:
+        """Adds events to the groups that are updated in place; returns the tables that are left to a group-by."""
         if len(self._hot) > MOST or not self._hot.takes(events):
             self.settle()
-        return self._hot.add(events, slices, firsts)
+        tables = list(zip(self.plan.tables, self.logs, strict=True))
+        return tables[1:] if self._hot.add(events, slices, firsts) else tables
 
     def _assign(self, frame: pl.DataFrame, earliest: int, latest: int) -> tuple[pl.DataFrame, pl.DataFrame | None]:
         """Gives events their slice; splits off those that are late for all their windows."""
@@ -142,8 +142,7 @@ class AlignedWindowOperator(WindowOperator):
         slices = events[SLICE].to_numpy()
         firsts = events[FIRST].to_numpy() if self._overlapping else slices
         events = self.plan.with_inputs(events)
-        start = int(self._heat(events, slices, firsts))
-        for table, log in zip(self.plan.tables[start:], self.logs[start:], strict=True):
+        for table, log in self._not_in_place(events, slices, firsts):
             log.append_split(SLICE, self.plan.prepare_table(table, events, [*self._group, SLICE]))
 
     def on_watermark(self, watermark: Watermark) -> Iterator[Batch]:

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from thalweg.streams.batch import FEW_ROWS
+
 Int64s = npt.NDArray[np.int64]
 
 _CACHE_LINE = 64
 _SEEDS = (0x5BD1E995, 0x9E3779B9)
-_FEW = 16_384
 
 
 class SlotTable:
@@ -82,7 +83,7 @@ def identities(keys: pl.DataFrame, rows: int) -> tuple[Int64s, Int64s]:
     if not keys.width:
         nothing = np.zeros(rows, dtype=np.int64)
         return nothing, nothing
-    if keys.width == 1 and rows <= _FEW:  # the same hashes, without waking Polars' threads
+    if keys.width == 1 and rows <= FEW_ROWS:  # the same hashes, without waking Polars' threads
         column = pl.col(keys.columns[0])
         hashes = keys.select_seq(column.hash(seed).alias(str(seed)) for seed in _SEEDS).get_columns()
     else:
