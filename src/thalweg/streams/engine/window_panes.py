@@ -17,7 +17,7 @@ import polars as pl
 
 from thalweg.streams.aggregate import AggregatePlan, Table
 from thalweg.streams.aggregate.group_store import GroupStore
-from thalweg.streams.batch import without
+from thalweg.streams.batch import stacked, without
 from thalweg.streams.state.row_store import SLOT, Int64s
 from thalweg.streams.state.slot_table import Distinct
 from thalweg.streams.triggers._facts import CELL_ROUND, CELL_SLOT
@@ -276,6 +276,4 @@ def _moved(rows: pl.DataFrame | None, merged: Merged) -> pl.DataFrame | None:
 
 def _stacked(parts: Sequence[pl.DataFrame | None]) -> pl.DataFrame | None:
     rows = [one for one in parts if one is not None and one.height]
-    if not rows:
-        return None
-    return rows[0] if len(rows) == 1 else pl.concat(rows, how="diagonal_relaxed")
+    return stacked(rows) if rows else None
