@@ -109,18 +109,27 @@ steps = st.lists(
 )
 
 
-@given(steps)
-@settings(deadline=None, max_examples=100)
-def test_a_row_store_is_a_dict_of_rows(given_steps):
+def rows_of(kind: str, turn: int, slots: Sequence[int]) -> pl.DataFrame:
+    """Rows with a value of their own each: as text, in a list, or beside a column that only some frames have."""
+    values = [f"value {turn} {i}" for i in range(len(slots))]
+    rows = pl.DataFrame({SLOT: slots, "v": values}, schema={SLOT: pl.Int64, "v": pl.String})
+    if kind == "listed":
+        return rows.with_columns(pl.concat_list("v").alias("v"))
+    return rows.with_columns(more=pl.lit(turn)) if kind == "growing" and turn % 3 else rows
+
+
+@given(steps, st.sampled_from(["flat", "listed", "growing"]))
+@settings(deadline=None, max_examples=150)
+def test_a_row_store_is_a_dict_of_rows(given_steps, kind):
     store, expected = RowStore(), {}
     store.reserve(16)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_store, "_LARGE", 12)
-        for turn, (kind, slots) in enumerate(given_steps):
-            if kind == "write":
-                rows = [(slot, f"value {turn} {i}") for i, slot in enumerate(slots)]
-                store.write(pl.DataFrame(rows, schema={SLOT: pl.Int64, "v": pl.String}, orient="row"))
-                expected |= {slot: sorted(v for s, v in rows if s == slot) for slot in slots}
+        for turn, (what, slots) in enumerate(given_steps):
+            if what == "write":
+                rows = rows_of(kind, turn, slots)
+                store.write(rows)
+                expected |= {slot: sorted(v for s, v in rows.select(SLOT, "v").rows() if s == slot) for slot in slots}
             else:
                 store.free(np.unique(slots))
                 expected = {slot: rows for slot, rows in expected.items() if slot not in slots}
@@ -133,6 +142,18 @@ def test_a_row_store_is_a_dict_of_rows(given_steps):
             )
             if len(single):
                 assert store.in_order(single).select(SLOT, "v").rows() == [(s, *expected[s]) for s in single.tolist()]
+
+
+def test_a_row_store_lets_go_of_what_was_overwritten():
+    """Many frames are read as one, which must not keep those that are gone."""
+    store = RowStore()
+    store.reserve(100)
+    for turn in range(20):
+        store.write(pl.DataFrame({SLOT: np.arange(100), "v": [f"a value that is long enough, {turn}"] * 100}))
+        store.write(pl.DataFrame({SLOT: np.arange(50), "v": [f"another long value, {turn}"] * 50}))
+        assert store.read(np.arange(100)).height == 100
+    held = sum(len(rows) for rows in (store._chunks._rows,)) if store._chunks is not None else 0
+    assert held <= sum(cell.height for cell in store._frames.values())
 
 
 def test_a_row_store_does_not_grow_with_rewrites():
@@ -175,3 +196,26 @@ def test_sessions_grow_without_being_looked_at_each_time():
         assert not len(index.due(time - 10))
     assert index.due(20_499).tolist() == []
     assert index.due(20_500).tolist() == [0]
+
+
+def test_what_merged_sessions_leave_does_not_pile_up():
+    """A slot that is used again while an entry of the session before it waits to be looked at."""
+    index = SessionIndex(10)
+    dice = np.random.default_rng(5)
+    for wave in range(300):
+        now = wave * 6
+        due = index.due(now)
+        assert len(due) == len(np.unique(due))
+        assert (index.last[due] + 10 <= now).all()
+        index.close(due)
+        index.release(due)
+        keys, times = dice.integers(0, 20, 40), now + dice.integers(0, 30, 40)
+        given = index.assign(identities(pl.DataFrame({"k": keys}), 40), times, np.full(40, now))
+        index.release(given.gone)
+        open_now = len(index.alive())
+        assert open_now == len(index)
+        assert sum(len(entry) for bucket in index._buckets.values() for entry in bucket) < 10 * open_now
+    index.close(last := index.due(10_000))
+    index.release(last)
+    assert not len(index)
+    assert not index._buckets

@@ -178,6 +178,4 @@ class GroupStore:
 
     def memory(self) -> Memory:
         """Rows held, and their bytes."""
-        if self._cells is not None:
-            return self._cells.memory()
-        return self._rows.memory() + Memory(0, 24 * self._capacity)
+        return (self._rows if self._cells is None else self._cells).memory()

@@ -136,8 +136,8 @@ class SlotWindowOperator(WindowOperator):
         """What is saved of windows beside their partial results, with `__slot`; in the order of `slots`."""
         index = self.index
         labels = {SLOT: slots, SESSION: index.serial[slots], START: index.start[slots], LAST: index.last[slots]}
-        rows = pl.DataFrame([*self._key_columns(slots), *(pl.Series(name, of) for name, of in labels.items())])
-        return rows.with_columns(pl.lit(gone).alias(GONE))
+        flags = pl.Series(GONE, np.full(len(slots), gone))
+        return pl.DataFrame([*self._key_columns(slots), *(pl.Series(name, of) for name, of in labels.items()), flags])
 
     def _names_of(self, slots: Slots) -> pl.DataFrame:
         """The key columns of open windows with `__slot`, in the order of `slots`."""
@@ -156,7 +156,7 @@ class SlotWindowOperator(WindowOperator):
 
     def memory(self) -> Memory:
         stores = sum((store.memory() for store in self.stores), self.names.memory())
-        return stores + Memory(0, self.index.memory() + self.index.capacity * 24)
+        return stores + Memory(0, self.index.memory())
 
     def snapshot(self, *, full: bool = False) -> StateDelta:
         puts = [] if full else [(_SESSIONS, self._grouped(gone.drop(SLOT))) for gone in self._gone]
@@ -192,7 +192,7 @@ class SlotWindowOperator(WindowOperator):
         return _SESSIONS if table is self.plan.tables[0] else f"{_SESSIONS}/{table.name}"
 
     def _grouped(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.with_columns(self.key_groups(rows))
+        return rows.hstack([self.key_groups(rows)])
 
     def restore(self, state: State) -> None:
         identity = [*self.keys, SESSION]

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from thalweg.errors import StateError
@@ -25,6 +24,7 @@ from thalweg.streams.batch import CHANGE, KEY_GROUP, TIMESTAMP, WATERMARK, Batch
 from thalweg.streams.engine.window_base import EFFECTIVE, IDLE_CLOSED, WINDOW_END, WINDOW_START
 from thalweg.streams.engine.window_panes import CELL, ROUND, Contents, Merged, Taken
 from thalweg.streams.engine.window_slots import FACT, Slots, SlotWindowOperator, contiguous
+from thalweg.streams.engine.window_told import Before, Told
 from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.plan.panes import PANE_COLUMNS, Panes
 from thalweg.streams.state.due_queue import NEVER, DueQueue
@@ -42,10 +42,16 @@ _ORDER = "__order"
 _AFTER = "__after"
 _TIMINGS = pl.Series(facts.TIMINGS)
 _CHANGES = pl.Series(["insert", "update"])
+_FIRST_STATE = facts.WIDTH + 3
+_TOLD = [f"{FACT}{n}" for n in range(facts.WIDTH, _FIRST_STATE)]
+"""What is saved of what has been told: whether something, and for which bounds."""
 
 
 class TriggeredWindowOperator(SlotWindowOperator):
     """The base: events that wait, asking the triggers, panes out, windows let go."""
+
+    moving = False
+    """Whether a window's bounds can change."""
 
     def __init__(
         self,
@@ -62,9 +68,9 @@ class TriggeredWindowOperator(SlotWindowOperator):
         self.panes = panes
         self.program = compile_trigger(panes.trigger)
         self.contents = Contents(plan, self.stores, self.distinct, accumulating=panes.accumulating)
-        self._saved_facts = facts.WIDTH + len(self.program)
-        # Whole cache lines: a row is read for each event.
-        self.facts = records(0, -(-(self._saved_facts + facts.SCRATCH) // 8) * 8)
+        # Half cache lines: a row, which is read for each event, then lies in as few of them as can be.
+        self.facts = records(0, -(-(facts.WIDTH + len(self.program) + facts.SCRATCH) // 4) * 4)
+        self._sent = Told(moving=self.moving) if panes.changes else None
         self._clocks = facts.WIDTH + np.flatnonzero(self.program[:, KIND] == CLOCK)
         self._ends, self._alarms = DueQueue(), DueQueue()
         self._types: dict[str, pl.DataType] = {}
@@ -156,6 +162,8 @@ class TriggeredWindowOperator(SlotWindowOperator):
     def bury(self, slots: Slots) -> None:
         for queue in (self._ends, self._alarms):
             queue.set(slots, np.full(len(slots), NEVER))
+        if self._sent is not None:
+            self._sent.forget(slots)
         super().bury(slots)
 
     # -- asking
@@ -204,6 +212,8 @@ class TriggeredWindowOperator(SlotWindowOperator):
             self.facts = more
             self._ends.reserve(len(self.facts))
             self._alarms.reserve(len(self.facts))
+        if self._sent is not None:
+            self._sent.reserve(len(self.facts))
 
     # -- panes
 
@@ -234,7 +244,9 @@ class TriggeredWindowOperator(SlotWindowOperator):
         frames = [] if taken_back is None else [taken_back]
         if len(log):
             panes = self._with_results(log, results)
-            frames.append(self._ordered(self._with_changes(panes, log) if self.panes.changes else panes, watermark))
+            if self._sent is not None:
+                panes = self._with_changes(panes, self._sent.tell(log))
+            frames.append(self._ordered(panes, watermark))
         if not frames:
             return pl.DataFrame()
         idle_closed = watermark is not None and watermark.idle_closed
@@ -294,80 +306,63 @@ class TriggeredWindowOperator(SlotWindowOperator):
         ]
         return rows.select(*names, pl.col(TIMESTAMP).alias(WATERMARK))
 
-    def _with_changes(self, panes: pl.DataFrame, log: Slots) -> pl.DataFrame:
+    def _with_changes(self, panes: pl.DataFrame, before: Before) -> pl.DataFrame:
         """Panes as changes: the first of a window inserts, later ones update; a session that has grown moves.
 
         Rows that take back what was told of a window that has moved come before the pane; then there is `_AFTER`.
         """
-        start, end, sent, last = self._told_before(log)
-        moved = sent & ((start != log[:, facts.START]) | (end != log[:, facts.STOP]))
+        sent, moved = before.sent, before.moved
         rows = panes.with_columns(_CHANGES.gather((sent & ~moved).astype(np.int64)).alias(CHANGE))
-        told = log[last, facts.SLOT]
-        self.facts[told, facts.SENT] = 1
-        self.facts[told, facts.SENT_START] = log[last, facts.START]
-        self.facts[told, facts.SENT_END] = log[last, facts.STOP]
         if not moved.any():
             return rows
-        bounds = [pl.Series(WINDOW_START, start[moved]), pl.Series(WINDOW_END, end[moved])]
+        bounds = [pl.Series(WINDOW_START, before.start[moved]), pl.Series(WINDOW_END, before.end[moved])]
         back = panes.filter(moved).select(*self.keys, _ORDER, TIMESTAMP).hstack(bounds)
         back = back.with_columns(pl.lit("delete").alias(CHANGE), pl.lit(0).alias(_AFTER))
         both = pl.concat([back, rows.with_columns(pl.lit(1).alias(_AFTER))], how="diagonal_relaxed")
         return both.sort(_ORDER, _AFTER)
 
-    def _told_before(self, log: Slots) -> tuple[Slots, Slots, npt.NDArray[np.bool_], Slots]:
-        """For each pane the bounds under which its window was told before, and whether it was; the last of each window.
-
-        The window's pane before it may be in the same log.
-        """
-        slots = log[:, facts.SLOT]
-        start, end = self.facts[slots, facts.SENT_START], self.facts[slots, facts.SENT_END]
-        sent = self.facts[slots, facts.SENT] == 1
-        if not log[:, facts.ROUND].any():
-            return start, end, sent, np.arange(len(log))
-        order = np.argsort(slots, kind="stable")
-        again = slots[order[1:]] == slots[order[:-1]]
-        here, before = order[1:][again], order[:-1][again]
-        start[here], end[here], sent[here] = log[before, facts.START], log[before, facts.STOP], True
-        return start, end, sent, order[np.append(~again, True)]
-
     def _taken_back(self, gone: Slots) -> pl.DataFrame | None:
         """Deletes of what was told of windows that have been merged into others."""
-        if not self.panes.changes:
+        if self._sent is None or not len(gone):
             return None
-        told = gone[self.facts[gone, facts.SENT] == 1]
+        told, start, end = self._sent.standing(gone)
         if not len(told):
             return None
-        rows = {
-            WINDOW_START: self.facts[told, facts.SENT_START],
-            WINDOW_END: self.facts[told, facts.SENT_END],
-            TIMESTAMP: self.facts[told, facts.SENT_END] - 1,
-        }
+        rows = pl.DataFrame({WINDOW_START: start, WINDOW_END: end, TIMESTAMP: end - 1})
         nothing = [pl.lit(None).alias(name) for name in (*self.plan.aggregates, *PANE_COLUMNS)]
-        named = pl.DataFrame(rows).hstack(self._key_columns(told))
-        return named.with_columns(*nothing, pl.lit("delete").alias(CHANGE))
+        return rows.hstack(self._key_columns(told)).with_columns(*nothing, pl.lit("delete").alias(CHANGE))
 
     # -- state
 
     def memory(self) -> Memory:
-        return super().memory() + Memory(0, self.facts.nbytes)
+        return super().memory() + Memory(0, self.facts.nbytes + (0 if self._sent is None else self._sent.bytes))
 
     def labelled(self, slots: Slots, *, gone: bool) -> pl.DataFrame:
         labels = super().labelled(slots, gone=gone)
         if gone:
             return labels
-        saved = self.facts[slots]
-        return labels.hstack([pl.Series(f"{FACT}{i}", saved[:, i]) for i in range(self._saved_facts)])
+        saved = dict(zip(self._saved_names(), self.facts[slots].T, strict=False))
+        if self._sent is not None:
+            saved.update(zip(_TOLD, self._sent.saved(slots), strict=False))
+        return labels.hstack([pl.Series(name, values) for name, values in saved.items()])
+
+    def _saved_names(self) -> list[str]:
+        """What the columns of facts are saved as that are saved; `_TOLD` come between them."""
+        return [f"{FACT}{n}" for n in (*range(facts.WIDTH), *(_FIRST_STATE + n for n in range(len(self.program))))]
 
     def restored(self, windows: pl.DataFrame) -> None:
         self.room()
         if not windows.height:
             return
-        names = [name for name in windows.columns if name.startswith(FACT)]
-        if len(names) != self._saved_facts:
+        names = self._saved_names()
+        saved = {name for name in windows.columns if name.startswith(FACT)}
+        if saved.difference(_TOLD) != set(names):
             raise StateError(f"{self.id}: the saved windows are those of another trigger; give the step a new uid")
         slots = windows[SLOT].to_numpy()
-        self.facts[slots, : self._saved_facts] = windows.select(names).to_numpy()
+        self.facts[slots, : len(names)] = windows.select(names).to_numpy()
         self.facts[slots, facts.TURNS], self.facts[slots, facts.CELL] = 0, -1
+        if self._sent is not None:
+            self._sent.restore(slots, windows, _TOLD)
         self._schedule_ends(slots)
         self._schedule_alarms(slots)
 

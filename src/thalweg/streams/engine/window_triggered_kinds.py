@@ -122,6 +122,8 @@ class TriggeredAlignedOperator(TriggeredWindowOperator):
 class TriggeredSessionOperator(TriggeredWindowOperator):
     """Sessions. Where several become one, so do their triggers' states, and what was told of them is taken back."""
 
+    moving = True
+
     def __init__(
         self,
         operator_id: str,

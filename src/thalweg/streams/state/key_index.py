@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from thalweg.streams.state.slot_table import SlotTable, enough, grown, identities, records
+from thalweg.streams.state.slot_table import SlotTable, enough, identities, records, roomier
 
 Int64s = npt.NDArray[np.int64]
 
@@ -63,7 +63,7 @@ class KeyIndex:
             room = enough(needed, self.capacity)
             known = records(room, 2)
             known[: self.capacity] = self._known
-            self._known, self._free = known, grown(self._free, room)
+            self._known, self._free = known, roomier(self._free, room)
             self._live = np.append(self._live, np.zeros(room - len(self._live), dtype=bool))
         self._table.make_room(needed)
 

@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from thalweg.streams.batch import stacked, without
+from thalweg.streams.batch import gathered_at, stacked, with_column, without
 from thalweg.streams.operator import Memory
+from thalweg.streams.state.chunks import Chunks
 from thalweg.streams.state.pool import SMALL, Cell, current_pool
 from thalweg.streams.state.runs import compact_strings
 from thalweg.streams.state.slot_table import grown
 
 Int64s = npt.NDArray[np.int64]
+Int32s = npt.NDArray[np.int32]
 
 SLOT = "__slot"
 """Int64 column that names the slot of a row, in what goes in and comes out."""
@@ -30,18 +32,22 @@ class RowStore:
     def __init__(self) -> None:
         self._pool = current_pool()
         self._frames: dict[int, Cell] = {}
-        self._owners: dict[int, Int64s] = {}
+        self._owners: dict[int, Int32s] = {}
         self._live: dict[int, int] = {}
         self._next = 0
-        nothing = np.zeros(0, dtype=np.int64)
-        self._frame = self._offset = self._length = nothing
+        self._chunks: Chunks | None = None
+        self._frame = np.zeros(0, dtype=np.int64)
+        self._offset = self._length = np.zeros(0, dtype=np.int32)
 
     def __len__(self) -> int:
         return sum(self._live.values())
 
     def memory(self) -> Memory:
-        """Rows held, and bytes of the frames in memory, garbage included."""
-        return Memory(len(self), sum(cell.bytes for cell in self._frames.values() if cell.resident))
+        """Rows held, and bytes of the frames in memory, garbage and pointers included."""
+        frames = sum(cell.bytes for cell in self._frames.values() if cell.resident)
+        owners = sum(of.nbytes for of in self._owners.values())
+        pointers = self._frame.nbytes + self._offset.nbytes + self._length.nbytes
+        return Memory(len(self), frames + owners + pointers)
 
     def has(self, slots: Int64s) -> npt.NDArray[np.bool_]:
         """Which of these slots have rows."""
@@ -71,17 +77,37 @@ class RowStore:
         self._tidy(rows.height)
 
     def read(self, slots: Int64s) -> pl.DataFrame | None:
-        """The rows of these slots with `__slot`, frame by frame; None where none of them has rows."""
+        """The rows of these slots with `__slot`, in no particular order; None where none of them has rows."""
         slots = slots[self._frame[slots] >= 0]
-        return self._gathered(slots[self._by_frame(slots)]) if len(slots) else None
+        if not len(slots):
+            return None
+        chunks = self._as_chunks()
+        return self._gathered(slots[self._by_frame(slots)]) if chunks is None else self._picked(chunks, slots)
 
     def in_order(self, slots: Int64s) -> pl.DataFrame:
         """The row of each of these slots with `__slot`, in the order of `slots`: each has exactly one."""
+        chunks = self._as_chunks()
+        if chunks is not None:
+            return self._picked(chunks, slots)
         order = self._by_frame(slots)
         rows = self._gathered(slots[order])
         back = np.empty(len(order), dtype=np.uint32)
         back[order] = np.arange(len(order), dtype=np.uint32)
-        return rows[pl.Series(back)]
+        return gathered_at(rows, pl.Series(back))
+
+    def _as_chunks(self) -> Chunks | None:
+        """All frames as one of many chunks; None where some may not be in memory, or can't be read in that way."""
+        if self._chunks is None:
+            if self._pool.limited or not 1 < len(self._frames) <= _MOST_CHUNKS:
+                return None
+            self._chunks = Chunks((number, cell.load()) for number, cell in self._frames.items())
+        return self._chunks if self._chunks.fit else None
+
+    def _picked(self, chunks: Chunks, slots: Int64s) -> pl.DataFrame:
+        """The rows of slots that have some, in the order of `slots`."""
+        lengths = self._length[slots]
+        places = _ranges(chunks.starts(self._frame[slots]) + self._offset[slots], lengths)
+        return with_column(chunks.gather(places), pl.Series(SLOT, np.repeat(slots, lengths)))
 
     def _by_frame(self, slots: Int64s) -> Int64s:
         """The order in which the rows of these slots lie frame by frame."""
@@ -95,13 +121,12 @@ class RowStore:
         ends = np.concatenate([[0], np.cumsum(lengths)])[cuts].tolist()
         # One series of the type that gathers take, cut without copying: with many frames the conversions would be most
         # of the work.
-        places = pl.Series(_ranges(self._offset[slots], lengths).astype(np.uint32))
-        parts = [
-            self._frames[number].load()[places[start:end]]
+        places = pl.Series(_ranges(self._offset[slots].astype(np.int64), lengths).astype(np.uint32))
+        parts = (
+            gathered_at(self._frames[number].load(), places[start:end])
             for number, start, end in zip(frames[cuts[:-1]].tolist(), ends, ends[1:], strict=False)
-        ]
-        rows = parts[0] if len(parts) == 1 else stacked(parts)
-        return rows.hstack([pl.Series(SLOT, np.repeat(slots, lengths))])  # eager: with_columns is a query
+        )
+        return with_column(stacked(list(parts)), pl.Series(SLOT, np.repeat(slots, lengths)))
 
     def free(self, slots: Int64s) -> None:
         """Forgets the rows of these slots."""
@@ -111,12 +136,16 @@ class RowStore:
         held = held[self._by_frame(held)]
         frames = self._frame[held]
         starts = np.flatnonzero(np.append(True, frames[1:] != frames[:-1]))
-        freed = np.add.reduceat(self._length[held], starts)
+        freed = np.add.reduceat(self._length[held], starts, dtype=np.int64)
         self._frame[held] = -1
         for frame, rows in zip(frames[starts].tolist(), freed.tolist(), strict=True):
             self._live[frame] -= rows
             if not self._live[frame]:
-                del self._frames[frame], self._owners[frame], self._live[frame]
+                self._forget(frame)
+
+    def _forget(self, number: int) -> None:
+        del self._frames[number], self._owners[number], self._live[number]
+        self._chunks = None  # it would keep the frame
 
     def _place(self, owners: Int64s, offsets: Int64s, lengths: Int64s, rows: pl.DataFrame) -> None:
         """Adds a frame, or several small ones where frames may have to be loaded to read a few rows."""
@@ -131,9 +160,11 @@ class RowStore:
 
     def _place_frame(self, owners: Int64s, offsets: Int64s, lengths: Int64s, rows: pl.DataFrame) -> None:
         number, self._next = self._next, self._next + 1
-        self._frames[number], self._owners[number] = self._pool.hold(compact_strings(rows)), owners
+        self._frames[number], self._owners[number] = self._pool.hold(compact_strings(rows)), owners.astype(np.int32)
         self._live[number] = rows.height
         self._frame[owners], self._offset[owners], self._length[owners] = number, offsets, lengths
+        if self._chunks is not None:
+            self._chunks.add(number, self._frames[number].load())
 
     def _tidy(self, written: int) -> None:
         """Rewrites the newest frames as one once they are many of like size, and frames that are half garbage.
@@ -162,23 +193,25 @@ class RowStore:
 
     def _rewrite(self, numbers: Sequence[int]) -> None:
         owners = [self._owners[n][self._frame[self._owners[n]] == n] for n in numbers]
-        slots = np.unique(np.concatenate(owners))
+        slots = np.unique(np.concatenate(owners)).astype(np.int64)
         rows = self.read(slots)
         assert rows is not None
         rows = rows.sort(SLOT, maintain_order=True)
-        lengths = self._length[slots].copy()
+        lengths = self._length[slots].astype(np.int64)
         for number in numbers:
-            del self._frames[number], self._owners[number], self._live[number]
+            self._forget(number)
         offsets = np.cumsum(lengths) - lengths
         self._place(slots, offsets, lengths, without(rows, SLOT))
 
 
 _FAN_IN = 6
+_MOST_CHUNKS = 256
+"""Putting more frames together costs more than reading the few that are touched."""
 _LARGE = 65_536
 """Live rows from which on a frame is no longer merged with others."""
 
 
-def _ranges(offsets: Int64s, lengths: Int64s) -> Int64s:
+def _ranges(offsets: Int64s, lengths: Int32s) -> Int64s:
     """The concatenation of `range(offset, offset + length)` for all runs."""
     if (lengths == 1).all():
         return offsets

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from thalweg.streams.state.slot_table import SlotTable, enough, grown, records
+from thalweg.streams.state.slot_table import Distinct, SlotTable, enough, records, roomier
 
 Int64s = npt.NDArray[np.int64]
 
@@ -56,7 +56,8 @@ class SessionIndex:
         self.gap = gap
         self.longest = NO_LIMIT if longest is None else longest
         self._bucket_width = max(gap // 8, 100)
-        self._buckets: dict[int, list[tuple[Int64s, Int64s]]] = {}
+        self._buckets: dict[int, list[npt.NDArray[np.int32]]] = {}
+        self._distinct = Distinct()
         self._order: list[int] = []
         self._table = SlotTable()
         self._sessions = records(0, _WIDTH)
@@ -141,28 +142,26 @@ class SessionIndex:
     def _schedule(self, slots: Int64s) -> None:
         if not len(slots):
             return
-        serials = self.serial[slots]
-        self._sessions[slots, _DUE] = serials
+        self._sessions[slots, _DUE] = self.serial[slots]
         buckets = self.ends(slots) // self._bucket_width
         order = np.argsort(buckets, kind="stable")
         cuts = np.flatnonzero(np.diff(buckets[order])) + 1
         for part in np.split(order, cuts):
-            entry = (slots[part], serials[part])
             bucket = int(buckets[part[0]])
             if bucket not in self._buckets:
                 self._buckets[bucket] = []
                 heappush(self._order, bucket)
-            self._buckets[bucket].append(entry)
+            self._buckets[bucket].append(slots[part].astype(np.int32))
 
     def due(self, watermark: int) -> Int64s:
         """The sessions that end at or before the watermark; they stay open until `close`."""
-        entries = []
+        entries: list[npt.NDArray[np.int32]] = []
         while self._order and self._order[0] * self._bucket_width <= watermark:
             entries += self._buckets.pop(heappop(self._order))
         if not entries:
             return np.zeros(0, dtype=np.int64)
-        slots, serials = np.concatenate([e[0] for e in entries]), np.concatenate([e[1] for e in entries])
-        slots = slots[(self.serial[slots] == serials) & (self._sessions[slots, _TARGET] < 0)]
+        # Where a session was merged away, its slot's entry stays: whoever has the slot then is looked at once more.
+        slots = self.alive(self._distinct.of(np.concatenate(entries).astype(np.int64)))
         over = self.ends(slots) <= watermark
         self._schedule(slots[~over])
         ended: Int64s = slots[over]
@@ -204,7 +203,7 @@ class SessionIndex:
             room = enough(needed, self.capacity)
             sessions = records(room, _WIDTH)
             sessions[: self.used] = self._sessions[: self.used]
-            self._sessions, self._free = sessions, grown(self._free, room)
+            self._sessions, self._free = sessions, roomier(self._free, room)
         self._table.make_room(int(self._control[_KEYS]) + events)
 
 

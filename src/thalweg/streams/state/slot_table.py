@@ -72,8 +72,15 @@ def enough(needed: int, capacity: int) -> int:
 
 
 def grown(array: npt.NDArray[Any], room: int) -> npt.NDArray[Any]:
-    """The array with room for more, filled with -1 (all bits set)."""
-    larger = np.full(room, -1, dtype=np.int64).view(array.dtype)
+    """The array with room for more, filled with -1."""
+    larger = np.full(room, -1, dtype=array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+def roomier(array: Int64s, room: int) -> Int64s:
+    """The array with room for more, which is not initialised: it takes memory once it is used."""
+    larger = np.empty(room, dtype=array.dtype)
     larger[: len(array)] = array
     return larger
 

@@ -5,11 +5,10 @@ The trigger's own state follows after these columns, and after that two columns 
 
 from __future__ import annotations
 
-END, INDEX, LATER, HOLD, ARMED, FINISHED, SENT, SENT_START, SENT_END = range(9)
+END, INDEX, LATER, HOLD, ARMED, FINISHED = range(6)
 """END: of the window. INDEX: panes so far. LATER: of these the ones that were not early. HOLD: the pane's time so far.
-ARMED: the trigger is to be asked when the watermark passes the end. FINISHED: the trigger. SENT: a pane has been
-given that still stands, for the window SENT_START to SENT_END."""
-WIDTH = 9
+ARMED: the trigger is to be asked when the watermark passes the end. FINISHED: the trigger."""
+WIDTH = 6
 
 TURNS, CELL = -2, -1
 """How many panes the window has given in this go of the operator; the cell that its next event goes to, -1: a new one.
