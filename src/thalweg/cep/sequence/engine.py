@@ -24,7 +24,7 @@ from thalweg.cep.sequence.partials import PartialMatches
 from thalweg.cep.sequence.slots import linear_steps
 from thalweg.expressions import Row, iter_rows
 from thalweg.records import Int64s
-from thalweg.streams.batch import TIMESTAMP, gathered, stacked, without
+from thalweg.streams.batch import OFFSET, PARTITION, SOURCE, TIMESTAMP, gathered, stacked, without
 
 Tables = list[tuple[Pattern, MatchTable]]
 
@@ -143,16 +143,16 @@ class PatternEngine:
         takes_any = any(partials.takes_any for partials in self.partials)
         useful = np.ones(rows.height, np.bool_) if takes_any else any_bit(masks)
         codes = self.codes.of(rows, useful)
+        events = without(rows, MASK, PARTITION, OFFSET, SOURCE)  # where they came from has put them in order
         if codes.min(initial=0) < 0:  # events that can't begin a match, of keys that have no partial match
             known = codes >= 0
-            rows = gathered(rows, np.flatnonzero(known))
+            events = gathered(events, np.flatnonzero(known))
             codes, masks, useful = codes[known], masks[known], useful[known]
-        times = rows.get_column(TIMESTAMP).to_numpy().astype(np.int64)
-        events = without(rows, MASK)
-        ids = np.full(rows.height, -1, np.int64)
+        times = events.get_column(TIMESTAMP).to_numpy().astype(np.int64)
+        ids = np.full(events.height, -1, np.int64)
         ids[useful] = self.store.add(events if useful.all() else gathered(events, np.flatnonzero(useful)))
         self._touch(codes)
-        everything = np.arange(rows.height)
+        everything = np.arange(events.height)
         for number, (partials, bits) in enumerate(zip(self.partials, self._bits, strict=True)):
             places = everything if partials.every_event else bits.rows(masks)
             if len(places):

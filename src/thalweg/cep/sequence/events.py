@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +10,10 @@ import polars as pl
 
 from thalweg.records import Int64s
 from thalweg.streams.batch import gathered, rechunked, stacked
+from thalweg.streams.state.chunks import Chunks
+from thalweg.streams.state.slot_table import roomier
 
 ID = "__id"
-
-
-class _Part(NamedTuple):
-    """Some events, and their ids."""
-
-    frame: pl.DataFrame
-    ids: Int64s
 
 
 class EventStore:
@@ -32,9 +26,13 @@ class EventStore:
     """
 
     def __init__(self) -> None:
-        self._parts: list[_Part] = []
+        self._parts: list[pl.DataFrame] = []
+        self._chunks: Chunks | None = None
+        """All parts as one frame of many chunks, while they are as they are."""
         self._together: pl.DataFrame | None = None
-        """All parts as one frame, while they are as they are."""
+        """The same with columns that chunks do not take."""
+        self._ids = np.zeros(0, np.int64)
+        """Of the events held, and room for more."""
         self._rows = 0
         self._least = self._limit = _LEAST
         self.next_id = 0
@@ -47,77 +45,88 @@ class EventStore:
     @property
     def bytes(self) -> int:
         """Their size, about."""
-        return sum(int(part.frame.estimated_size()) for part in self._parts)
+        return sum(int(part.estimated_size()) for part in self._parts)
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The columns of what `get` gives."""
+        alike = len(self._parts) == 1 or self._as_chunks() is not None
+        return self._parts[0].schema if alike else self._all().schema
 
     def add(self, events: pl.DataFrame) -> Int64s:
         """Takes events; returns their ids."""
         ids = np.arange(self.next_id, self.next_id + events.height, dtype=np.int64)
         self.next_id += events.height
-        if events.height:
-            self._parts.append(_Part(events, ids))
-            self._together = None
-            self._rows += events.height
-            if len(self._parts) > _MOST_PARTS:
-                self._merge()
+        if not events.height:
+            return ids
+        held = self._rows + events.height
+        if held > len(self._ids):
+            self._ids = roomier(self._ids, 2 * held)
+        self._ids[self._rows : held] = ids
+        self._rows = held
+        self._parts.append(events)
+        self._together = None
+        if len(self._parts) > _MOST_PARTS:
+            self._merge()
+        elif self._chunks is not None:
+            self._chunks.add(len(self._parts) - 1, events)
         return ids
 
     def get(self, ids: Int64s) -> pl.DataFrame:
         """The events of these ids, in their order."""
-        which = self._parts_of(ids)
+        places = np.searchsorted(self._ids[: self._rows], ids)
+        if len(self._parts) == 1:
+            return gathered(self._parts[0], places)
+        chunks = self._as_chunks()
+        return self._of_parts(places) if chunks is None else chunks.gather(places)
+
+    def _as_chunks(self) -> Chunks | None:
+        if self._chunks is None and self._parts:
+            self._chunks = Chunks(enumerate(self._parts))
+        return self._chunks if self._chunks is not None and self._chunks.fit else None
+
+    def _of_parts(self, places: Int64s) -> pl.DataFrame:
+        """The events at these places, with columns that differ from part to part or are nested."""
+        starts = np.cumsum([0, *(part.height for part in self._parts)])
+        which = np.searchsorted(starts, places, side="right") - 1
         numbers = np.unique(which).tolist()
         if not numbers or len(numbers) > _FEW_PARTS or self._together is not None:
-            frame = self._all()
-            starts = np.cumsum([0, *(len(part.ids) for part in self._parts)])
-            return gathered(frame, starts[which] + self._places(ids, which, numbers))
-        places = self._places(ids, which, numbers)
-        found = stacked([_some(self._parts[number].frame, places[which == number]) for number in numbers])
+            return gathered(self._all(), places)
+        found = stacked([_some(self._parts[n], places[which == n] - starts[n]) for n in numbers])
         # They come part by part; back into the order asked for.
         return (
             found if (which[1:] >= which[:-1]).all() else gathered(found, np.argsort(np.argsort(which, kind="stable")))
         )
 
-    def _parts_of(self, ids: Int64s) -> Int64s:
-        firsts = np.array([part.ids[0] for part in self._parts], dtype=np.int64)
-        return np.searchsorted(firsts, ids, side="right") - 1
-
-    def _places(self, ids: Int64s, which: Int64s, numbers: list[int]) -> Int64s:
-        """Where the events are within their parts."""
-        places = np.empty(len(ids), np.int64)
-        for number in numbers:
-            here = which == number
-            places[here] = np.searchsorted(self._parts[number].ids, ids[here])
-        return places
-
     def trim(self, referenced: Callable[[], Int64s], *, now: bool = False) -> None:
         """Drops what nothing refers to, if it is worth the look; `now`: the caller says that it is."""
         if self._rows <= (self._least if now else self._limit):
             return
-        ids = np.concatenate([part.ids for part in self._parts])
+        ids = self._ids[: self._rows]
         wanted = referenced()
         kept = np.flatnonzero(_among(ids, wanted))
         # Gathered, not cut out: what is dropped lets its buffers go.
-        self._parts = [_Part(self._all()[kept].rechunk(), ids[kept])] if len(kept) else []
-        self._together = None
+        self._parts = [self._all()[kept].rechunk()] if len(kept) else []
+        self._together = self._chunks = None
+        self._ids = ids[kept]
         self._rows = len(kept)
         self._least = max(_LEAST, len(wanted) // 16)  # the look itself costs what it is told
         self._limit = max(self._least, 2 * len(kept))
 
     def _all(self) -> pl.DataFrame:
         if self._together is None:
-            self._together = stacked([part.frame for part in self._parts])
+            self._together = stacked(self._parts)
         return self._together
 
     def _merge(self) -> None:
         """Puts the last parts together, as far back as they are not larger than all that come after."""
         first, rows = len(self._parts), 0
-        while first and self._parts[first - 1].frame.height <= max(rows, self._parts[-1].frame.height):
+        while first and self._parts[first - 1].height <= max(rows, self._parts[-1].height):
             first -= 1
-            rows += self._parts[first].frame.height
+            rows += self._parts[first].height
         first = min(first, len(self._parts) - 2)
-        last = self._parts[first:]
-        frame = rechunked(stacked([part.frame for part in last]))
-        merged = _Part(frame, np.concatenate([part.ids for part in last]))
-        self._parts[first:] = [merged]
+        self._parts[first:] = [rechunked(stacked(self._parts[first:]))]
+        self._chunks = None
 
 
 def _some(frame: pl.DataFrame, places: Int64s) -> pl.DataFrame:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from thalweg.cep.found import MatchTable
@@ -63,12 +65,22 @@ class MatchSchemas:
     def __init__(self, patterns: Sequence[Pattern], keys: Sequence[str]) -> None:
         self._patterns, self._keys = list(patterns), list(keys)
         self._known: tuple[pl.Schema, pl.Schema] | None = None
+        self._come_as_declared: bool | None = None
 
     def of(self, events: pl.Schema) -> pl.Schema:
         """The columns of matches over events with these columns."""
         if self._known is None or self._known[0] != events:
             self._known = events, match_schema(self._patterns, self._keys, events)
+            self._come_as_declared = None
         return self._known[1]
+
+    def as_declared(self, lists: pl.Series) -> pl.Series:
+        """The lists of events as the schema has them: some types come otherwise out of Arrow."""
+        assert self._known is not None
+        wanted = self._known[1]["events"]
+        if self._come_as_declared is None:  # comparing types of many fields takes as long as to make the lists
+            self._come_as_declared = lists.dtype == wanted
+        return lists if self._come_as_declared else lists.cast(wanted)
 
 
 def match_rows(
@@ -83,57 +95,89 @@ def match_rows(
     """
     patterns = [pattern for pattern, _ in found]
     table = MatchTable.together([table for _, table in found])
-    events = store.get(table.ids)
-    schema = schemas.of(events.schema)
+    owners = np.repeat(np.arange(len(found), dtype=np.uint32), [len(own) for _, own in found])
+    schema = schemas.of(store.schema)
+    steps = _Steps(patterns, owners, table, schema)
+    events = store.get(table.ids[steps.order])  # step after step
     ends = np.cumsum(table.sizes)
-    first, last = ends - table.sizes, ends - 1
+    first, last = (steps.places_of(event) for event in (ends - table.sizes, ends - 1))
     stamps = events.get_column(TIMESTAMP).to_numpy()
-    owners = np.repeat(np.arange(len(found)), [len(own) for _, own in found])
-    ids = pl.Series("pattern", [pattern.id for pattern in patterns], dtype=pl.String)
     columns = [
-        ids[owners],
-        *(events.get_column(key)[last] for key in keys),
+        pl.Series("pattern", [pattern.id for pattern in patterns], dtype=pl.String)[pl.Series(owners)],
+        *(events.get_column(key)[pl.Series(last)] for key in keys),
         pl.Series("match_start", stamps[first]),
         pl.Series("match_end", stamps[last]),
-        _steps(patterns, owners, table, events, schema),
+        schemas.as_declared(steps.lists(events)),
     ]
-    rows = pl.DataFrame(columns)
+    times = [pl.Series(TIMESTAMP, table.times), pl.Series(WATERMARK, table.times)]
     if len(columns) < len(schema):
-        rows = rows.with_columns(_measured(patterns, schema.names()[len(columns) :], schema))
-    rows = rows.hstack([pl.Series(TIMESTAMP, table.times), pl.Series(WATERMARK, table.times)])
+        rows = pl.DataFrame(columns).with_columns(_measured(patterns, schema.names()[len(columns) :], schema))
+        rows = rows.hstack(times)
+    else:
+        rows = pl.DataFrame([*columns, *times])
     order = np.lexsort((table.triggers, table.times))
     return rows if (order[1:] > order[:-1]).all() else gathered(rows, order)
 
 
-def _steps(
-    patterns: Sequence[Pattern], owners: Int64s, table: MatchTable, events: pl.DataFrame, schema: pl.Schema
-) -> pl.Series:
-    """For each step of all patterns a list of its events per match; null for the matches of other patterns."""
-    import pyarrow as pa
+class _Steps:
+    """Which step of which pattern took each event of some matches.
 
-    fields = {field.name: number for number, field in enumerate(schema["events"].fields)}  # type: ignore[attr-defined]
-    most = max(len(pattern.step_names) for pattern in patterns)
-    numbers = np.full((len(patterns), most), -1, np.int64)
-    for row, pattern in enumerate(patterns):
-        numbers[row, : len(pattern.step_names)] = [fields[name] for name in pattern.step_names]
-    match = np.repeat(np.arange(len(table)), table.sizes)
-    taken = numbers[owners[match], table.steps]
-    # All events side by side, step after step, once: each step's lists are cut out of that.
-    shown = pl.DataFrame([column for column in events.get_columns() if column.name not in HIDDEN])
-    order = np.argsort(taken, kind="stable")
-    ordered = shown if (order[1:] > order[:-1]).all() else gathered(shown, order)
-    values = ordered.to_struct("events").to_arrow()
-    counts = np.bincount(taken * len(table) + match, minlength=len(fields) * len(table)).reshape(len(fields), -1)
-    offsets = np.append(0, np.cumsum(counts.ravel()))
-    lists = []
-    for number in fields.values():
-        absent = ~(numbers == number).any(axis=1)[owners]
-        mask = pa.array(absent) if absent.any() else None
-        own = pa.array(offsets[number * len(table) : (number + 1) * len(table) + 1])
-        lists.append(pa.LargeListArray.from_arrays(own, values, mask=mask))
-    made = pl.from_arrow(pa.StructArray.from_arrays(lists, list(fields)))
-    assert isinstance(made, pl.Series)
-    return (made if made.dtype == schema["events"] else made.cast(schema["events"])).alias("events")
+    Args:
+        owners: the number of each match's pattern.
+        schema: of the matches.
+    """
+
+    def __init__(
+        self, patterns: Sequence[Pattern], owners: npt.NDArray[np.uint32], table: MatchTable, schema: pl.Schema
+    ) -> None:
+        fields = {field.name: number for number, field in enumerate(schema["events"].fields)}  # type: ignore[attr-defined]
+        self._names, self._owners = list(fields), owners
+        most = max(len(pattern.step_names) for pattern in patterns)
+        self._numbers = np.full((len(patterns), most), -1, np.int64)
+        for row, pattern in enumerate(patterns):
+            self._numbers[row, : len(pattern.step_names)] = [fields[name] for name in pattern.step_names]
+        match = np.repeat(np.arange(len(table)), table.sizes)
+        taken = self._numbers[owners[match], table.steps]
+        self.order = np.argsort(taken, kind="stable")
+        """The events side by side, step after step: each step's lists are cut out of that."""
+        places = taken * len(table) + match
+        counts = np.bincount(places, minlength=len(fields) * len(table))
+        self._offsets = np.append(0, np.cumsum(counts))
+        self._back = np.empty(len(self.order), np.uint32)
+        self._back[self.order] = np.arange(len(self.order), dtype=np.uint32)
+
+    def places_of(self, events: Int64s) -> npt.NDArray[np.uint32]:
+        """Where events of the table lie, step after step."""
+        places: npt.NDArray[np.uint32] = self._back[events]
+        return places
+
+    def lists(self, events: pl.DataFrame) -> pl.Series:
+        """For each step of all patterns a list of its events per match; null for the matches of other patterns.
+
+        Args:
+            events: in `order`.
+        """
+        import pyarrow as pa
+
+        shown = pl.DataFrame([column for column in events.get_columns() if column.name not in HIDDEN])
+        values = shown.to_struct("events").to_arrow()
+        offsets = pa.array(self._offsets)
+        matches = len(self._owners)
+        lists = []
+        for number in range(len(self._names)):
+            mask = self._absent(number)
+            own = offsets.slice(number * matches, matches + 1)
+            if mask is not None:
+                own = pa.array(own.to_numpy())  # a mask goes with offsets of their own
+            lists.append(pa.LargeListArray.from_arrays(own, values, mask=mask))
+        return pl.Series("events", pa.StructArray.from_arrays(lists, self._names))
+
+    def _absent(self, number: int) -> Any:
+        """Which matches are of patterns without the step; None: no match is."""
+        import pyarrow as pa
+
+        without_it = ~(self._numbers == number).any(axis=1)
+        return pa.array(without_it[self._owners]) if without_it.any() else None
 
 
 def _measured(patterns: Sequence[Pattern], names: Sequence[str], schema: pl.Schema) -> list[pl.Expr]:
