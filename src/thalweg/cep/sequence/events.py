@@ -33,6 +33,7 @@ class EventStore:
         """The same with columns that chunks do not take."""
         self._ids = np.zeros(0, np.int64)
         """Of the events held, and room for more."""
+        self._schema: pl.Schema | None = None
         self._rows = 0
         self._least = self._limit = _LEAST
         self.next_id = 0
@@ -49,9 +50,11 @@ class EventStore:
 
     @property
     def schema(self) -> pl.Schema:
-        """The columns of what `get` gives."""
-        alike = len(self._parts) == 1 or self._as_chunks() is not None
-        return self._parts[0].schema if alike else self._all().schema
+        """The columns of what `get` gives; the same object for as long as they are the same."""
+        if self._schema is None:
+            alike = len(self._parts) == 1 or self._as_chunks() is not None
+            self._schema = self._parts[0].schema if alike else self._all().schema
+        return self._schema
 
     def add(self, events: pl.DataFrame) -> Int64s:
         """Takes events; returns their ids."""
@@ -70,6 +73,8 @@ class EventStore:
             self._merge()
         elif self._chunks is not None:
             self._chunks.add(len(self._parts) - 1, events)
+        if self._chunks is None or not self._chunks.fit:
+            self._schema = None  # it may have changed
         return ids
 
     def get(self, ids: Int64s) -> pl.DataFrame:
@@ -107,7 +112,7 @@ class EventStore:
         kept = np.flatnonzero(_among(ids, wanted))
         # Gathered, not cut out: what is dropped lets its buffers go.
         self._parts = [self._all()[kept].rechunk()] if len(kept) else []
-        self._together = self._chunks = None
+        self._together = self._chunks = self._schema = None
         self._ids = ids[kept]
         self._rows = len(kept)
         self._least = max(_LEAST, len(wanted) // 16)  # the look itself costs what it is told

@@ -66,10 +66,30 @@ class MatchSchemas:
         self._patterns, self._keys = list(patterns), list(keys)
         self._known: tuple[pl.Schema, pl.Schema] | None = None
         self._come_as_declared: bool | None = None
+        self.step_names = list(dict.fromkeys(name for pattern in patterns for name in pattern.step_names))
+        """Of all patterns, in the order of the fields of `events`."""
+        numbers = {name: number for number, name in enumerate(self.step_names)}
+        self._row = {pattern.id: row for row, pattern in enumerate(patterns)}
+        self._names = pl.Series("pattern", list(self._row), dtype=pl.String)
+        self._numbers = np.full((len(self._row), max((len(p.step_names) for p in patterns), default=0)), -1, np.int64)
+        for pattern in patterns:
+            self._numbers[self._row[pattern.id], : len(pattern.step_names)] = [numbers[n] for n in pattern.step_names]
+
+    def numbers_of(self, patterns: Sequence[Pattern]) -> Int64s:
+        """For each of these patterns the numbers of its steps among `step_names`; -1 beyond its last one."""
+        numbers: Int64s = self._numbers[[self._row[pattern.id] for pattern in patterns]]
+        return numbers
+
+    def pattern_names(self, patterns: Sequence[Pattern], owners: npt.NDArray[np.uint32]) -> pl.Series:
+        """The name of the pattern of each match, by its number among these."""
+        rows = np.array([self._row[pattern.id] for pattern in patterns], np.uint32)
+        if len(rows) == 1:
+            return self._names.new_from_index(int(rows[0]), len(owners))
+        return self._names[pl.Series(rows[owners])]
 
     def of(self, events: pl.Schema) -> pl.Schema:
         """The columns of matches over events with these columns."""
-        if self._known is None or self._known[0] != events:
+        if self._known is None or (self._known[0] is not events and self._known[0] != events):
             self._known = events, match_schema(self._patterns, self._keys, events)
             self._come_as_declared = None
         return self._known[1]
@@ -97,26 +117,34 @@ def match_rows(
     table = MatchTable.together([table for _, table in found])
     owners = np.repeat(np.arange(len(found), dtype=np.uint32), [len(own) for _, own in found])
     schema = schemas.of(store.schema)
-    steps = _Steps(patterns, owners, table, schema)
+    steps = _Steps(patterns, owners, table, schemas)
     events = store.get(table.ids[steps.order])  # step after step
     ends = np.cumsum(table.sizes)
     first, last = (steps.places_of(event) for event in (ends - table.sizes, ends - 1))
     stamps = events.get_column(TIMESTAMP).to_numpy()
     columns = [
-        pl.Series("pattern", [pattern.id for pattern in patterns], dtype=pl.String)[pl.Series(owners)],
-        *(events.get_column(key)[pl.Series(last)] for key in keys),
+        schemas.pattern_names(patterns, owners),
+        *(_picked(events.get_column(key), last) for key in keys),
         pl.Series("match_start", stamps[first]),
         pl.Series("match_end", stamps[last]),
         schemas.as_declared(steps.lists(events)),
     ]
-    times = [pl.Series(TIMESTAMP, table.times), pl.Series(WATERMARK, table.times)]
+    times = pl.Series(TIMESTAMP, table.times)
     if len(columns) < len(schema):
         rows = pl.DataFrame(columns).with_columns(_measured(patterns, schema.names()[len(columns) :], schema))
-        rows = rows.hstack(times)
+        rows = rows.hstack([times, times.alias(WATERMARK)])
     else:
-        rows = pl.DataFrame([*columns, *times])
+        rows = pl.DataFrame([*columns, times, times.alias(WATERMARK)])
     order = np.lexsort((table.triggers, table.times))
     return rows if (order[1:] > order[:-1]).all() else gathered(rows, order)
+
+
+def _picked(values: pl.Series, places: npt.NDArray[np.uint32]) -> pl.Series:
+    """The values at these places, often one after the other: the last steps' events, where each match has one."""
+    first, count = int(places[0]), len(places)
+    if int(places[-1]) == first + count - 1 and (np.diff(places) == 1).all():
+        return values.slice(first, count)
+    return values[pl.Series(places)]
 
 
 class _Steps:
@@ -124,25 +152,20 @@ class _Steps:
 
     Args:
         owners: the number of each match's pattern.
-        schema: of the matches.
     """
 
     def __init__(
-        self, patterns: Sequence[Pattern], owners: npt.NDArray[np.uint32], table: MatchTable, schema: pl.Schema
+        self, patterns: Sequence[Pattern], owners: npt.NDArray[np.uint32], table: MatchTable, schemas: MatchSchemas
     ) -> None:
-        fields = {field.name: number for number, field in enumerate(schema["events"].fields)}  # type: ignore[attr-defined]
-        self._names, self._owners = list(fields), owners
-        most = max(len(pattern.step_names) for pattern in patterns)
-        self._numbers = np.full((len(patterns), most), -1, np.int64)
-        for row, pattern in enumerate(patterns):
-            self._numbers[row, : len(pattern.step_names)] = [fields[name] for name in pattern.step_names]
+        self._names, self._owners = schemas.step_names, owners
+        self._numbers = schemas.numbers_of(patterns)
         match = np.repeat(np.arange(len(table)), table.sizes)
         taken = self._numbers[owners[match], table.steps]
         self.order = np.argsort(taken, kind="stable")
         """The events side by side, step after step: each step's lists are cut out of that."""
-        places = taken * len(table) + match
-        counts = np.bincount(places, minlength=len(fields) * len(table))
-        self._offsets = np.append(0, np.cumsum(counts))
+        counts = np.bincount(taken * len(table) + match, minlength=len(self._names) * len(table))
+        self._offsets = np.zeros(len(counts) + 1, np.int64)
+        np.cumsum(counts, out=self._offsets[1:])
         self._back = np.empty(len(self.order), np.uint32)
         self._back[self.order] = np.arange(len(self.order), dtype=np.uint32)
 

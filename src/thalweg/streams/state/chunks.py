@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
+from polars.exceptions import SchemaError, ShapeError
 
 from thalweg.records import Int64s
 from thalweg.streams.batch import gathered_at
@@ -22,7 +23,7 @@ class Chunks:
         numbered = iter(frames)
         number, first = next(numbered)
         self._rows = first.clone()
-        self._numbers, self._starts = np.array([number]), np.zeros(1, dtype=np.int64)
+        self._numbers, self._starts = [number], [0]
         self.fit = is_flat(first)
         """Whether rows can be read. Polars copies all chunks of lists and structs to gather from them."""
         for number, frame in numbered:
@@ -30,16 +31,18 @@ class Chunks:
 
     def add(self, number: int, frame: pl.DataFrame) -> None:
         """Adds a frame with a higher number than those before."""
-        rows = self._rows
-        self.fit = self.fit and frame.columns == rows.columns and frame.dtypes == rows.dtypes
-        if self.fit:
-            self._numbers = np.append(self._numbers, number)
-            self._starts = np.append(self._starts, rows.height)
-            rows.vstack(frame, in_place=True)
+        if not self.fit:
+            return
+        self._numbers.append(number)
+        self._starts.append(self._rows.height)
+        try:
+            self._rows.vstack(frame, in_place=True)
+        except (SchemaError, ShapeError):  # other columns
+            self.fit = False
 
     def starts(self, numbers: Int64s) -> Int64s:
         """Where the frames of these numbers begin."""
-        starts: Int64s = self._starts[np.searchsorted(self._numbers, numbers)]
+        starts: Int64s = np.array(self._starts)[np.searchsorted(self._numbers, numbers)]
         return starts
 
     def gather(self, places: Int64s) -> pl.DataFrame:
