@@ -48,12 +48,15 @@ def advance(
     """Takes events in time order; each has its key's code, its time, the bits of its conditions, and an id.
 
     `bits` has the condition bit of each slot, `strict` whether it is strict; `within` -1: no limit. Each match is
-    written to a row of `out`, as event ids. Returns the number of matches.
+    written to a row of `out`, as event ids and the time of the last one. Returns the number of matches.
     """
     slots = len(bits)
     top = len(free) - 1
     matches = 0
-    if min(len(times), len(masks), len(ids)) < len(codes) or min(len(strict), events.shape[1], out.shape[1]) < slots:
+    if (
+        min(len(times), len(masks), len(ids)) < len(codes)
+        or min(len(strict), events.shape[1], out.shape[1] - 1) < slots
+    ):
         raise ValueError("arrays of unequal length")
     for row in range(len(codes)):
         code, time, mask = codes[row], times[row], masks[row]
@@ -73,6 +76,7 @@ def advance(
                         raise ValueError("no room for a match")
                     for i in range(slots):
                         out[matches, i] = events[partial, i]
+                    out[matches, slots] = time
                     matches += 1
                     matched = True
                     keep = False
@@ -105,7 +109,7 @@ def advance(
             if slots == 1:
                 if matches >= len(out):
                     raise ValueError("no room for a match")
-                out[matches, 0] = ids[row]
+                out[matches, 0], out[matches, 1] = ids[row], time
                 matches += 1
             else:
                 if free[top] <= 0:

@@ -63,15 +63,14 @@ class PartialMatches:
         masks = np.ascontiguousarray(events.masks)
         within = self.pattern.within if self.pattern.within is not None else -1
         skip = self.pattern.after_match == AfterMatch.PAST_LAST
-        out = np.empty((len(codes) + (0 if skip else self.alive + len(codes)), self.slots), np.int64)
+        out = np.empty((len(codes) + (0 if skip else self.alive + len(codes)), self.slots + 1), np.int64)
         found = _kernels().advance(
             codes, times, masks, ids, self._head, self._tail, self._after, self._slot, self._start, self._events,
             self._free, self._bits, self._strict, within, skip, out,
         )  # fmt: skip
         if not found:
             return Found()
-        ended = np.searchsorted(events.ids[events.ids >= 0], out[:found, -1])
-        return Found(MatchTable.of_slots(out[:found], times[events.ids >= 0][ended], self._steps))
+        return Found(MatchTable.of_slots(out[:found, : self.slots], out[:found, self.slots], self._steps))
 
     def expire(self, watermark: int, *, looks: bool = True) -> Found:
         """Ends the partial matches that no event from `watermark` on can complete; brings nothing."""
