@@ -129,6 +129,19 @@ def feed(
         raise RuntimeError(f"the feed did not reach the broker: {lost[:1]}")
 
 
+def check_input(bootstrap: str, topic: str, events: pl.DataFrame) -> None:
+    """The topic holds each event once and in order: a cluster in trouble can lose or swap input before any job sees it."""
+    schema = {"sensor_id": pl.String, "ts": pl.Int64, "value": pl.Float64}
+    stored = (
+        pl.Series(read_committed(bootstrap, topic)).cast(pl.String).str.json_decode(pl.Struct(schema)).struct.unnest()
+    )
+    partition = pl.col("sensor_id").str.slice(1).cast(pl.Int64) % PARTITIONS
+    stored = stored.sort(partition, maintain_order=True)
+    sent = events.sort("partition", maintain_order=True).select(*schema)
+    if not stored.equals(sent):
+        raise AssertionError(f"the input is not what was fed: {stored.height} of {sent.height} records in {topic}")
+
+
 def read_committed(bootstrap: str, topic: str) -> list[bytes]:
     """Every committed record of the topic, up to its end as of now.
 

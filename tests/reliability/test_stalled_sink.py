@@ -108,6 +108,7 @@ def check(kafka: LocalKafka, name: str, guarantee: str, seconds: float) -> None:
             process.wait()
             feeding.result()
             probe.close()
+    crash.check_input(kafka.bootstrap, source, events)
     job.finish()
     results, late = crash.expected(events)
     found = crash.results_of(kafka.bootstrap, sink)
