@@ -10,7 +10,6 @@ import polars as pl
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
 from thalweg.schema import to_schema
-from thalweg.streams.calendar import CalendarWindow
 from thalweg.streams.grouping import laid_out_by
 from thalweg.streams.plan.functions import compile_for
 from thalweg.streams.plan.in_order import InOrderNode
@@ -68,7 +67,7 @@ class Joining:
             on: the key columns: a name, several, or left name → right name; none: every row has the same key (of a
                 table: its own).
             how: "inner", "left", "right", "full", "semi" or "anti".
-            window: tumbling, sliding or session (of the rows of both sides).
+            window: tumbling, sliding, calendar or session (of the rows of both sides).
             within: the bounds of left time - right time.
             as_of: the right side says what holds from its time on ("versions").
             tolerance: for `as_of`: how old the right row may be.
@@ -114,8 +113,8 @@ class Joining:
         fields: dict[str, Any] = {"suffix": suffix}
         fields["left_on"], fields["right_on"] = key_pairs(on, "join")
         if window is not None:
-            if not isinstance(window, AlignedWindow | SessionWindow) or isinstance(window, CalendarWindow):
-                raise ConfigurationError(f"join: {window!r}; rows share tumbling, sliding or session windows only")
+            if not isinstance(window, AlignedWindow | SessionWindow):
+                raise ConfigurationError(f"join: {window!r}; rows share aligned or session windows only")
             if isinstance(window, SessionWindow) and window.max_length is not None:
                 raise ConfigurationError("join: sessions with a max_length can't be joined; leave it out")
             return _joined(

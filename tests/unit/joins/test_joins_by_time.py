@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +12,7 @@ from tests.unit.joins.model import Row, bag, drive, events, in_time, joined, num
 
 from thalweg.analytics import count
 from thalweg.errors import ConfigurationError, PlanError
-from thalweg.streams import App, Interval, SlidingWindow, TumblingWindow
+from thalweg.streams import App, CalendarWindow, Interval, SlidingWindow, TumblingWindow
 from thalweg.streams.testing import TestDriver
 
 HOWS = ["inner", "left", "right", "full", "semi", "anti"]
@@ -83,6 +86,30 @@ def test_sliding_window_joins(drawn, shape, data):
     crash = data.draw(st.integers(0, max(len(rows) - 1, 0)))
     assert bag(drive(stream, rows, whole=True)) == bag(expected)
     assert bag(drive(stream, rows, crash_at=crash)) == bag(expected)
+
+
+@pytest.mark.parametrize("how", ["inner", "full"])
+@settings(few, max_examples=8)
+@given(drawn=events, data=st.data())
+def test_joins_by_local_day(how: str, drawn, data):
+    """Hours around the night in which a day of Berlin has 23 of them."""
+    zone, first = ZoneInfo("Europe/Berlin"), int(datetime(2024, 3, 29, tzinfo=UTC).timestamp() * 1000)
+    left, right = streams(10_000_000_000)  # nothing is late
+    stream = left.join(right, on="k", how=how, window=CalendarWindow("day", "Europe/Berlin"))
+    rows = [(one, {**row, "t": first + row["t"] * 3_600_000}, cut) for one, row, cut in numbered(drawn)]
+
+    def day(time: int) -> date:
+        return datetime.fromtimestamp(time / 1000, zone).date()
+
+    sides = [[row for one, row, _ in rows if one == source] for source in ("left", "right")]
+    expected = joined(*sides, how, lambda a, b: a["k"] == b["k"] and day(a["t"]) == day(b["t"]))
+    crash = data.draw(st.integers(0, max(len(rows) - 1, 0)))
+    for found in (drive(stream, rows, whole=True), drive(stream, rows, crash_at=crash)):
+        for row in found:
+            start, end = (datetime.fromtimestamp(row.pop(f"window_{edge}") / 1000, zone) for edge in ("start", "end"))
+            assert (start.hour, end.hour) == (0, 0)
+            assert start.date() == end.date() - timedelta(days=1) == day(row["t"] or row["t_right"])
+        assert bag(found) == bag(expected)
 
 
 @pytest.mark.parametrize("how", ["inner", "left", "semi", "anti"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.joins.model import Row, bag, drive, events, joined, numbered, streams
 
 from thalweg.errors import ConfigurationError
-from thalweg.streams import App, SessionWindow
+from thalweg.streams import App, GlobalWindow, SessionWindow
 from thalweg.streams.testing import TestDriver
 
 GAP = 10
@@ -117,3 +117,5 @@ def test_a_longest_length_is_refused():
     left, right = streams()
     with pytest.raises(ConfigurationError, match="max_length"):
         left.join(right, on="k", window=SessionWindow(GAP, max_length=20))
+    with pytest.raises(ConfigurationError, match="aligned or session windows only"):
+        left.join(right, on="k", window=GlobalWindow())

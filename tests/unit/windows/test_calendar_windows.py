@@ -88,6 +88,3 @@ def test_what_is_refused():
         CalendarWindow("fortnight")
     with pytest.raises(ConfigurationError, match="no time zone"):
         CalendarWindow("day", "Mars/Olympus")
-    app = App("refused")
-    with pytest.raises(ConfigurationError, match="tumbling, sliding or session"):
-        app.stream("a", timestamp="t").join(app.stream("b", timestamp="t"), on="k", window=CalendarWindow("day"))

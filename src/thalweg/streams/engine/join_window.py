@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import polars as pl
 
 from thalweg.streams.batch import TIMESTAMP, WATERMARK, Batch, Watermark
@@ -34,7 +35,6 @@ class WindowJoin(JoinOperator):
         super().__init__(operator_id, columns, lateness)
         self.window = window
         self.lateness = lateness
-        self._overlapping = window.slide < window.size
         self.logs = [self._log("left", columns.left_on), self._log("right", columns.right_on)]
 
     @staticmethod
@@ -55,26 +55,16 @@ class WindowJoin(JoinOperator):
     def _assign(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, Batch | None]:
         """Gives rows their slice; splits off those that are late for all their windows."""
         time, window = pl.col(TIMESTAMP), self.window
-        start = (time - window.offset) // window.slide * window.slide + window.offset
-        if window.slide > window.size:
+        if window.gaps:
             height = frame.height
-            frame = frame.filter(time < start + window.size)
+            frame = frame.filter(time < window.last_end_of(time))
             self.account.filtered += height - frame.height
-        # The last window that holds a row begins at `start`.
-        rows, late = self.split_late(frame, start + (window.size + self.lateness))
-        ahead: pl.Expr = pl.lit(window.slide, dtype=pl.Int64)
-        if window.remainder:
-            ahead = pl.when(time - start < window.remainder).then(window.remainder).otherwise(ahead)
-        columns = [(start + ahead).alias(_SLICE)]
-        if self._overlapping:
-            open_since = self._first_end(self.judge(rows) - self.lateness)
-            columns.append(pl.max_horizontal(self._first_end(time), open_since).alias(_FIRST))
+        rows, late = self.split_late(frame, window.last_end_of(time) + self.lateness)
+        columns = [window.slice_end_of(time).alias(_SLICE)]
+        if window.overlapping:
+            open_since = window.first_end_of(self.judge(rows) - self.lateness)
+            columns.append(pl.max_horizontal(window.first_end_of(time), open_since).alias(_FIRST))
         return rows.with_columns(columns), late
-
-    def _first_end(self, time: pl.Expr) -> pl.Expr:
-        """As `AlignedWindow.first_end`."""
-        shift = self.window.offset + self.window.size
-        return (time - shift) // self.window.slide * self.window.slide + (shift + self.window.slide)
 
     def on_watermark(self, watermark: Watermark) -> Iterator[Batch]:
         before = self.closed - self.lateness
@@ -91,31 +81,27 @@ class WindowJoin(JoinOperator):
 
     def _closing(self, before: int, until: int) -> list[int]:
         """The ends in (before, until] of windows that hold rows."""
-        window = self.window
-        ends: set[int] = set()
-        for pane in {pane for log in self.logs for pane in log.panes()}:
-            if pane <= until:
-                first = window.first_end(max(pane - 1, before))
-                ends.update(range(first, min(window.last_end(pane - 1), until) + 1, window.slide))
-        return sorted(ends)
+        panes = {pane for log in self.logs for pane in log.panes()}
+        return sorted({end for pane in panes for end in self.window.ends_of_slice(pane, before, until)})
 
     def _joined(self, end: int) -> pl.DataFrame:
         left, right = (self._rows(log, end) for log in self.logs)
         columns = self.columns
         frame = join_frames(left, right, columns)
-        bounds = {WINDOW_START: end - self.window.size, WINDOW_END: end, TIMESTAMP: end - 1, WATERMARK: end - 1}
+        start = int(self.window.starts_of(np.array([end]))[0])
+        bounds = {WINDOW_START: start, WINDOW_END: end, TIMESTAMP: end - 1, WATERMARK: end - 1}
         return frame.with_columns([pl.lit(value, dtype=pl.Int64).alias(name) for name, value in bounds.items()])
 
     def _rows(self, log: FrameLog, end: int) -> pl.DataFrame | None:
         """What one side has in the window with this end."""
         parts = []
         for pane in sorted(log.panes()):
-            if end - self.window.size < pane <= end:
+            if self.window.holds(pane, end):
                 parts += log.frames(pane)
         if not parts:
             return None
         rows = _together(parts)
-        return rows.filter(pl.col(_FIRST) <= end).drop(_FIRST) if self._overlapping else rows
+        return rows.filter(pl.col(_FIRST) <= end).drop(_FIRST) if self.window.overlapping else rows
 
     def memory(self) -> Memory:
         return self.logs[LEFT].memory() + self.logs[RIGHT].memory()
