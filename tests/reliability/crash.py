@@ -130,7 +130,7 @@ def feed(
 
 
 def check_input(bootstrap: str, topic: str, events: pl.DataFrame) -> None:
-    """The topic holds each event once and in order: a cluster in trouble can lose or swap input before a job sees it."""
+    """The topic holds each event once and in order: a cluster in trouble can lose some before a job reads them."""
     schema = {"sensor_id": pl.String, "ts": pl.Int64, "value": pl.Float64}
     stored = (
         pl.Series(read_committed(bootstrap, topic)).cast(pl.String).str.json_decode(pl.Struct(schema)).struct.unnest()

@@ -115,8 +115,10 @@ class Joining:
         if window is not None:
             if not isinstance(window, AlignedWindow | SessionWindow):
                 raise ConfigurationError(f"join: {window!r}; rows share aligned or session windows only")
-            if isinstance(window, SessionWindow) and window.max_length is not None:
-                raise ConfigurationError("join: sessions with a max_length can't be joined; leave it out")
+            if isinstance(window, SessionWindow) and window.max_length is not None and lateness:
+                raise ConfigurationError(
+                    "join: with a max_length rows wait for the watermark, in order of time; leave allowed_lateness out"
+                )
             return _joined(
                 left, other, WindowJoinNode, how=how_of(how, "join"), window=window, lateness=lateness or 0, **fields
             )

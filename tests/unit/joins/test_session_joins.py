@@ -19,26 +19,27 @@ HOWS = ["inner", "left", "right", "full", "semi", "anti"]
 few = settings(max_examples=5, derandomize=True, deadline=None)
 
 
-def sessions(rows: Sequence[tuple[str, Row, bool]]) -> dict[Any, list[tuple[int, int]]]:
+def sessions(rows: Sequence[tuple[str, Row, bool]], longest: int = 10**9) -> dict[Any, list[tuple[int, int]]]:
     """Start and end of the sessions of each key, of the rows of both sides."""
     found: dict[Any, list[tuple[int, int]]] = {}
     for key, time in sorted({(row["k"] or "", row["t"]) for _, row, _ in rows}):
         own = found.setdefault(key, [])
-        if own and time - own[-1][1] < GAP:
+        if own and time - own[-1][1] < GAP and time - own[-1][0] < longest:
             own[-1] = (own[-1][0], time)
         else:
             own.append((time, time))
-    return {key: [(start, last + GAP) for start, last in own] for key, own in found.items()}
+    return {key: [(start, min(last + GAP, start + longest)) for start, last in own] for key, own in found.items()}
 
 
 @pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("longest", [None, 15])
 @given(drawn=events, data=st.data())
 @few
-def test_rows_of_a_session_of_both_sides_meet(how: str, drawn: Any, data: Any):
+def test_rows_of_a_session_of_both_sides_meet(how: str, longest: int | None, drawn: Any, data: Any):
     left, right = streams(500)  # nothing is late
-    stream = left.join(right, on="k", how=how, window=SessionWindow(GAP))
+    stream = left.join(right, on="k", how=how, window=SessionWindow(GAP, longest))
     rows = numbered(drawn)
-    spans = sessions(rows)
+    spans = sessions(rows, longest or 10**9)
 
     def place(row: Row) -> tuple[int, int]:
         return next(span for span in spans[row["k"] or ""] if span[0] <= row["t"] < span[1])
@@ -54,13 +55,15 @@ def test_rows_of_a_session_of_both_sides_meet(how: str, drawn: Any, data: Any):
 
 
 @pytest.mark.parametrize("how", ["inner", "full"])
+@pytest.mark.parametrize("longest", [None, 15])
 @given(drawn=events, late=st.integers(0, 20), lateness=st.integers(0, 15), data=st.data())
 @few
 def test_late_rows_and_results_depend_on_neither_batches_nor_crashes(
-    how: str, drawn: Any, late: int, lateness: int, data: Any
+    how: str, longest: int | None, drawn: Any, late: int, lateness: int, data: Any
 ):
     left, right = streams(late)
-    stream = left.join(right, on="k", how=how, window=SessionWindow(GAP), allowed_lateness=lateness)
+    patience = lateness if longest is None else 0
+    stream = left.join(right, on="k", how=how, window=SessionWindow(GAP, longest), allowed_lateness=patience)
     rows = numbered(drawn)
     crash = data.draw(st.integers(0, max(len(rows) - 1, 0)))
     one_by_one = [(source, row, True) for source, row, _ in rows]
@@ -113,9 +116,22 @@ def test_keys_of_other_names_and_types_and_none_at_all():
     assert driver.output().select("a", "b").rows() == [(1, 1.0), (2, 3.0)]
 
 
-def test_a_longest_length_is_refused():
+def test_with_a_longest_length_who_comes_behind_the_watermark_is_late():
     left, right = streams()
-    with pytest.raises(ConfigurationError, match="max_length"):
-        left.join(right, on="k", window=SessionWindow(GAP, max_length=20))
+    stream = left.join(right, on="k", how="full", window=SessionWindow(GAP, max_length=15))
+    driver = TestDriver(stream, stream.late)
+    driver.send([{"k": "a", "t": t, "v": t} for t in (0, 9, 18, 17)], source="left")
+    driver.send([{"k": "a", "t": t, "w": t} for t in (8, 14, 15)], source="right")
+    assert driver.output(stream).select("v", "w").rows() == [(0, 8), (0, 14), (9, 8), (9, 14)]
+    late = driver.output(stream.late, reserved=True)
+    assert late.select("v", "__late_window_end", "__lateness").rows() == [(17, 18, 0)]
+    driver.end()
+    assert driver.output(stream).select("v", "w", "window_start", "window_end").rows() == [(18, 15, 15, 28)]
+
+
+def test_what_is_refused():
+    left, right = streams()
+    with pytest.raises(ConfigurationError, match="leave allowed_lateness out"):
+        left.join(right, on="k", window=SessionWindow(GAP, max_length=20), allowed_lateness=5)
     with pytest.raises(ConfigurationError, match="aligned or session windows only"):
         left.join(right, on="k", window=GlobalWindow())

@@ -27,9 +27,9 @@ from thalweg.streams.state.row_lists import Int64s, Keys
 from thalweg.streams.state.session_index import SessionIndex
 from thalweg.streams.state.slot_table import grown
 
-_ARRIVAL = "__arrival"
+ARRIVAL = "__arrival"
 """Which row of the operator it is, Int64: counted over both sides."""
-_JUDGED = "__judged"
+JUDGED = "__judged"
 """The watermark that the row was judged by, less the allowed lateness."""
 _SESSION = "__session"
 _NONE = np.zeros(0, dtype=np.int64)
@@ -41,10 +41,12 @@ class SessionJoin(JoinOperator):
     Results have the joined columns, `window_start` and `window_end`; their time is `window_end - 1`.
     """
 
-    def __init__(self, operator_id: str, columns: JoinColumns, gap: int, lateness: int) -> None:
+    def __init__(
+        self, operator_id: str, columns: JoinColumns, gap: int, lateness: int, longest: int | None = None
+    ) -> None:
         super().__init__(operator_id, columns, lateness)
         self.lateness = lateness
-        self.index = SessionIndex(gap)
+        self.index = SessionIndex(gap, longest)
         # A null in a key has a session as well; its rows are found, but have no partners (see `_pairs`).
         names = (("left", columns.left_on), ("right", columns.right_on))
         self.sides = [KeyedRows(name, keys, nulls_equal=True) for name, keys in names]
@@ -52,7 +54,7 @@ class SessionJoin(JoinOperator):
         """By side: the session of each row."""
         self._witness = _NONE
         """By session: a row of its key, twice its number plus its side."""
-        self._arrived = 0
+        self.arrived = 0
 
     def warm_up(self) -> None:
         keyed_rows.warm_up()
@@ -62,9 +64,9 @@ class SessionJoin(JoinOperator):
         frame = self.received(batch, port)
         if not frame.height:
             return
-        order = pl.int_range(self._arrived, self._arrived + frame.height, dtype=pl.Int64)
-        rows = self.kept(frame.with_columns(order.alias(_ARRIVAL), (self.judge(frame) - self.lateness).alias(_JUDGED)))
-        self._arrived += frame.height
+        order = pl.int_range(self.arrived, self.arrived + frame.height, dtype=pl.Int64)
+        rows = self.kept(frame.with_columns(order.alias(ARRIVAL), (self.judge(frame) - self.lateness).alias(JUDGED)))
+        self.arrived += frame.height
         late = self._take(rows, port)
         if late.any():
             self.account.late += int(late.sum())
@@ -76,7 +78,7 @@ class SessionJoin(JoinOperator):
         side = self.sides[port]
         keys = side.keys(rows)
         times = np.ascontiguousarray(rows[TIMESTAMP].to_numpy())
-        sessions, created = self._assign(keys, times, np.ascontiguousarray(rows[_JUDGED].to_numpy()))
+        sessions, created = self._assign(keys, times, np.ascontiguousarray(rows[JUDGED].to_numpy()))
         good = sessions >= 0
         self.account.absorbed += int(good.sum())
         slots = np.full(rows.height, -1, dtype=np.int64)
@@ -165,7 +167,7 @@ class SessionJoin(JoinOperator):
             known = self.columns.left if port == LEFT else self.columns.right
             return pl.DataFrame(schema={**known, TIMESTAMP: pl.Int64(), _SESSION: pl.Int64()})
         rows = self.sides[port].read(slots).with_columns(pl.Series(_SESSION, numbers))
-        return rows.sort(_SESSION, _ARRIVAL)
+        return rows.sort(_SESSION, ARRIVAL)
 
     def _pairs(self, left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
         if not left.height or not right.height:
@@ -187,8 +189,15 @@ class SessionJoin(JoinOperator):
         return held + Memory(0, arrays)
 
     def snapshot(self, *, full: bool = False) -> StateDelta:
+        others = self.other_state(full=full)
         puts = [put for side in self.sides for put in side.snapshot(full=full)]
-        return self.combine(puts, forgotten=False, full=full)
+        puts += [put for delta in others for put in delta.puts]
+        drops = [name for delta in others for name in delta.drops]
+        return self.combine(puts, drops=drops, forgotten=False, full=full)
+
+    def other_state(self, *, full: bool) -> list[StateDelta]:
+        """What a subclass saves besides."""
+        return []
 
     def restore(self, state: State) -> None:
         self.restore_progress(state)
@@ -196,25 +205,26 @@ class SessionJoin(JoinOperator):
         for port, side in enumerate(self.sides):
             side.restore(state)
             for frame in state.get(side.name, ())[:1]:
-                self.columns.see(frame.drop(*LABELS, _ARRIVAL, _JUDGED, strict=False), right=port == RIGHT)
+                self.columns.see(frame.drop(*LABELS, ARRIVAL, JUDGED, strict=False), right=port == RIGHT)
             slots = side.alive()
             if len(slots):
                 rows = side.read(slots)
-                keys = side.keys(rows)
-                parts.append(
-                    rows.select(_ARRIVAL, _JUDGED, TIMESTAMP).with_columns(
-                        pl.Series("slot", slots), pl.lit(port).alias("port"), first=keys.first, second=keys.second
-                    )
-                )
+                parts.append(self.placed(port, rows, side.keys(rows), slots))
         if parts:
-            self._go_on(pl.concat(parts).sort(_ARRIVAL))
+            self.go_on(pl.concat(parts).sort(ARRIVAL))
 
-    def _go_on(self, rows: pl.DataFrame) -> None:
-        """Forms the sessions again, of rows in the order in which they came."""
-        self._arrived = int(rows[_ARRIVAL].max()) + 1  # type: ignore[arg-type]
+    def placed(self, port: int, rows: pl.DataFrame, keys: Keys, slots: Int64s) -> pl.DataFrame:
+        """What `go_on` has to know of rows that are held in these slots."""
+        return rows.select(ARRIVAL, JUDGED, TIMESTAMP).with_columns(
+            pl.Series("slot", slots), pl.lit(port).alias("port"), first=keys.first, second=keys.second
+        )
+
+    def go_on(self, rows: pl.DataFrame) -> None:
+        """Puts rows that are held into sessions, in the order in which they came."""
+        self.arrived = int(rows[ARRIVAL].max()) + 1  # type: ignore[arg-type]
         first, second, times, judged, slots, ports = (
             np.ascontiguousarray(rows[name].to_numpy())
-            for name in ("first", "second", TIMESTAMP, _JUDGED, "slot", "port")
+            for name in ("first", "second", TIMESTAMP, JUDGED, "slot", "port")
         )
         sessions, created = self._assign(Keys(first, second, None), times, judged)
         for port in (LEFT, RIGHT):

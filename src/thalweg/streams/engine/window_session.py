@@ -8,15 +8,13 @@ import polars as pl
 
 from thalweg.streams.aggregate import AggregatePlan
 from thalweg.streams.batch import MIN_TIME, TIMESTAMP, Batch, Watermark
+from thalweg.streams.engine.waiting_rows import WaitingRows
 from thalweg.streams.engine.window_base import EFFECTIVE, WINDOW_END, WINDOW_START
 from thalweg.streams.engine.window_slots import Slots, SlotWindowOperator
 from thalweg.streams.operator import Memory, State, StateDelta
-from thalweg.streams.state.frame_log import FrameLog
 from thalweg.streams.state.row_store import SLOT
 from thalweg.streams.state.session_index import SessionIndex
 from thalweg.streams.windows import SessionWindow, TimeSemantics
-
-_PANE = "__pane"
 
 
 class SessionWindowOperator(SlotWindowOperator):
@@ -42,8 +40,8 @@ class SessionWindowOperator(SlotWindowOperator):
         index = SessionIndex(window.gap, window.max_length)
         super().__init__(operator_id, index, keys, plan, time, idle_flag=idle_flag)
         self.window = window
-        self.waiting = FrameLog("waiting", lambda frames: pl.concat(frames, how="diagonal_relaxed"), self.key_groups)
-        """Rows that wait for the watermark, in panes one gap wide; only where sessions have a longest length."""
+        self.waiting = WaitingRows("waiting", self.keys, window.gap)
+        """Rows that wait for the watermark; only where sessions have a longest length."""
 
     def on_batch(self, batch: Batch, port: int = 0) -> Iterator[Batch]:
         self.account.received += len(batch)
@@ -55,25 +53,20 @@ class SessionWindowOperator(SlotWindowOperator):
         self.account.absorbed += len(batch) - count
         if count:
             self.account.late += count
-            yield self.late_batch(frame.filter(late), pl.col(TIMESTAMP) + self.window.gap, batch.frame.columns)
+            # With a longest length it would have had to come before the watermark passed it.
+            patience = self.window.gap if self.window.max_length is None else 1
+            yield self.late_batch(frame.filter(late), pl.col(TIMESTAMP) + patience, batch.frame.columns)
 
     def _hold(self, frame: pl.DataFrame) -> pl.Series:
         late = frame[TIMESTAMP] < frame[EFFECTIVE]
-        pane = (pl.col(TIMESTAMP) // self.window.gap).alias(_PANE)
         needed = dict.fromkeys([*self.keys, *sorted(self.plan.columns), TIMESTAMP])
-        self.waiting.append_split(_PANE, frame.filter(~late).select(*needed, pane))
+        self.waiting.hold(frame.filter(~late).select(*needed))
         return late
 
     def _release(self) -> None:
         """Takes the waiting rows that the watermark has passed."""
-        ready = []
-        for pane in [pane for pane in self.waiting.panes() if pane * self.window.gap < self.closed]:
-            rows = pl.concat(self.waiting.frames(pane), how="diagonal_relaxed")
-            self.waiting.drop(pane)
-            ready.append(rows.filter(pl.col(TIMESTAMP) < self.closed))
-            self.waiting.append(pane, rows.filter(pl.col(TIMESTAMP) >= self.closed))
-        if ready:
-            rows = pl.concat(ready, how="diagonal_relaxed").sort(TIMESTAMP)
+        rows = self.waiting.release(self.closed)
+        if rows is not None:
             self.take(rows.with_columns(pl.lit(MIN_TIME, dtype=pl.Int64).alias(EFFECTIVE)))
 
     def on_watermark(self, watermark: Watermark) -> Iterator[Batch]:
@@ -101,11 +94,11 @@ class SessionWindowOperator(SlotWindowOperator):
         return of_slots(self, keys, bounds=True)
 
     def memory(self) -> Memory:
-        return super().memory() + self.waiting.memory()
+        return super().memory() + self.waiting.log.memory()
 
     def other_state(self, full: bool) -> list[StateDelta]:
-        return [self.waiting.snapshot(full=full)]
+        return [self.waiting.log.snapshot(full=full)]
 
     def restore(self, state: State) -> None:
-        self.waiting.restore(state)
+        self.waiting.log.restore(state)
         super().restore(state)

@@ -134,11 +134,15 @@ class WindowJoinNode(JoinNode):
 
     def build(self, context: OperatorContext) -> Operator:
         from thalweg.streams.engine.join_session import SessionJoin
+        from thalweg.streams.engine.join_session_limited import LimitedSessionJoin
         from thalweg.streams.engine.join_window import WindowJoin
 
         columns = self.columns(tuple(context.input_schemas))
         if isinstance(self.window, SessionWindow):
-            return SessionJoin(context.operator_id, columns, self.window.gap, self.lateness)
+            gap, longest = self.window.gap, self.window.max_length
+            if longest is not None:
+                return LimitedSessionJoin(context.operator_id, columns, gap, longest)
+            return SessionJoin(context.operator_id, columns, gap, self.lateness)
         return WindowJoin(context.operator_id, columns, self.window, self.lateness)
 
 
