@@ -3,7 +3,7 @@
     python3 tools/setup.py            what users need (`make demo`)
     python3 tools/setup.py dev        and what tests and checks need (`make test`)
 
-A second run finds its stamp and does nothing.
+A second run finds its stamp and installs nothing. Compiled kernels that an edit has made stale are removed each time.
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ def make_venv(python: str) -> None:
 
 
 def main() -> None:
+    install()
+    run(venv_python(), "tools/stale_kernels.py")
+
+
+def install() -> None:
     dev = "dev" in sys.argv[1:]
     started = time.monotonic()
     wanted = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in INPUTS)).hexdigest()
