@@ -35,7 +35,7 @@ from tests.servers.redis import RedisServer  # noqa: E402
 
 from benchmarks.spine.harness import machine  # noqa: E402
 from benchmarks.state_report import markdown  # noqa: E402
-from benchmarks.state_shapes import HOUR, OPEN_WINDOWS, SHAPES, fill, filled, send, take  # noqa: E402
+from benchmarks.state_shapes import HOUR, OPEN_WINDOWS, ROWS, SHAPES, fill, filled, send, take  # noqa: E402
 from thalweg.streams import StateBackend  # noqa: E402
 from thalweg.streams.engine.state_codec import decode, encode, merge  # noqa: E402
 from thalweg.streams.operator import Operator  # noqa: E402
@@ -45,6 +45,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 PARTS = ("events", "checkpoint", "recovery", "memory", "backends", "latency")
 RATE, SECONDS = 50_000, 15
 """Of the latency runs."""
+WARM_UP = 5
+"""Batches before memory is measured."""
 
 
 def cost_per_event(operator: Operator, rows: int, keys: int, touched: int, repeat: int) -> float:
@@ -104,10 +106,14 @@ def recovery(make: Callable[[], Operator], operator: Operator, rows: int) -> dic
 
 
 def three_open_windows(name: str, keys: int) -> dict[str, int]:
-    """What three open windows of every key take: run in a process of its own, whose growth is what counts."""
+    """What three open windows of every key take: run in a process of its own, whose growth is what counts.
+
+    A thousand keys go first, in batches as large as those to come: what batches need besides state is there then.
+    """
     operator = OPEN_WINDOWS[name]()
     operator.warm_up()
-    fill(operator, 1_000, -10 * HOUR)
+    for _ in range(WARM_UP):
+        send(operator, np.arange(ROWS) % 1_000, -10 * HOUR)
     before = psutil.Process().memory_info().rss
     for number in range(3):
         fill(operator, keys, 1_000 + number * HOUR)

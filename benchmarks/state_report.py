@@ -78,7 +78,8 @@ def _memory(found: dict[str, Any]) -> list[str]:
     return [
         "## Memory\n",
         table(["step", "rows", "bytes a key", "MiB"], rows),
-        "Three open windows of every key, each filled in a process of its own. Budget: below 1,024 MiB.\n",
+        "Three open windows of every key, each filled in a process of its own that has taken batches of as many rows "
+        "of a thousand keys before. Budget: below 1,024 MiB.\n",
         table(["step", "rows", "MiB as accounted", "MiB that the process grew by"], open_rows),
     ]
 
