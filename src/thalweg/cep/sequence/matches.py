@@ -95,7 +95,7 @@ class MatchSchemas:
         return self._known[1]
 
     def as_declared(self, lists: pl.Series) -> pl.Series:
-        """The lists of events as the schema has them: some types come otherwise out of Arrow."""
+        """Lists of events that come out of Arrow as the schema has them: some types are others there."""
         assert self._known is not None
         wanted = self._known[1]["events"]
         if self._come_as_declared is None:  # comparing types of many fields takes as long as to make the lists
@@ -127,7 +127,7 @@ def match_rows(
         *(_picked(events.get_column(key), last) for key in keys),
         pl.Series("match_start", stamps[first]),
         pl.Series("match_end", stamps[last]),
-        schemas.as_declared(steps.lists(events)),
+        steps.lists(events),
     ]
     times = pl.Series(TIMESTAMP, table.times)
     if len(columns) < len(schema):
@@ -157,15 +157,16 @@ class _Steps:
     def __init__(
         self, patterns: Sequence[Pattern], owners: npt.NDArray[np.uint32], table: MatchTable, schemas: MatchSchemas
     ) -> None:
-        self._names, self._owners = schemas.step_names, owners
+        self._schemas, self._owners = schemas, owners
+        self._names = schemas.step_names
         self._numbers = schemas.numbers_of(patterns)
         match = np.repeat(np.arange(len(table)), table.sizes)
         taken = self._numbers[owners[match], table.steps]
         self.order = np.argsort(taken, kind="stable")
         """The events side by side, step after step: each step's lists are cut out of that."""
         counts = np.bincount(taken * len(table) + match, minlength=len(self._names) * len(table))
-        self._offsets = np.zeros(len(counts) + 1, np.int64)
-        np.cumsum(counts, out=self._offsets[1:])
+        self._counts = counts
+        """How many events each step of each match has: matches of the first step, of the second, and so on."""
         self._back = np.empty(len(self.order), np.uint32)
         self._back[self.order] = np.arange(len(self.order), dtype=np.uint32)
 
@@ -180,11 +181,22 @@ class _Steps:
         Args:
             events: in `order`.
         """
+        shown = pl.DataFrame([column for column in events.get_columns() if column.name not in HIDDEN])
+        values = shown.to_struct("events")
+        return self._singles(values) if (self._counts == 1).all() else self._slices(values)
+
+    def _singles(self, values: pl.Series) -> pl.Series:
+        """Where each step has one event in each match: half the cost of a batch with a match."""
+        matches = len(self._owners)
+        lists = values.reshape((len(values), 1)).cast(pl.List(values.dtype))
+        steps = [lists.slice(n * matches, matches).alias(name) for n, name in enumerate(self._names)]
+        return pl.DataFrame(steps).to_struct("events")
+
+    def _slices(self, values: pl.Series) -> pl.Series:
         import pyarrow as pa
 
-        shown = pl.DataFrame([column for column in events.get_columns() if column.name not in HIDDEN])
-        values = shown.to_struct("events").to_arrow()
-        offsets = pa.array(self._offsets)
+        events = values.to_arrow()
+        offsets = pa.array(np.append(0, np.cumsum(self._counts)))
         matches = len(self._owners)
         lists = []
         for number in range(len(self._names)):
@@ -192,8 +204,8 @@ class _Steps:
             own = offsets.slice(number * matches, matches + 1)
             if mask is not None:
                 own = pa.array(own.to_numpy())  # a mask goes with offsets of their own
-            lists.append(pa.LargeListArray.from_arrays(own, values, mask=mask))
-        return pl.Series("events", pa.StructArray.from_arrays(lists, self._names))
+            lists.append(pa.LargeListArray.from_arrays(own, events, mask=mask))
+        return self._schemas.as_declared(pl.Series("events", pa.StructArray.from_arrays(lists, self._names)))
 
     def _absent(self, number: int) -> Any:
         """Which matches are of patterns without the step; None: no match is."""
