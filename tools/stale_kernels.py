@@ -20,19 +20,18 @@ ROOT = Path(__file__).resolve().parent.parent
 def remove(source: Path) -> list[Path]:
     """Removes what is stale of the package in this folder; returns the modules that are compiled anew."""
     stale = []
-    for path in sorted(source.rglob("*.py")):
-        if not _is_kernel(path):
-            continue
+    for path in filter(_is_kernel, sorted(source.rglob("*.py"))):
         folder = path.parent / "__pycache__"
         stamp, now = folder / f"{path.stem}.imports", _fingerprint(path, source)
+        if stamp.exists() and stamp.read_text() == now:
+            continue
         compiled = [*folder.glob(f"{path.stem}.*.nb[ic]")]
-        if compiled and (not stamp.exists() or stamp.read_text() != now):
+        if compiled:
             stale.append(path)
-            for file in compiled:
-                file.unlink()
-        if not stamp.exists() or stamp.read_text() != now:
-            folder.mkdir(exist_ok=True)
-            stamp.write_text(now)
+        for file in compiled:
+            file.unlink()
+        folder.mkdir(exist_ok=True)
+        stamp.write_text(now)
     return stale
 
 
