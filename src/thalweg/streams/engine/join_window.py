@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 
-from thalweg.streams.batch import TIMESTAMP, WATERMARK, Batch, Watermark
+from thalweg.streams.batch import TIMESTAMP, WATERMARK, Batch, Watermark, stacked
 from thalweg.streams.engine.join_base import LEFT, RIGHT, JoinOperator
 from thalweg.streams.operator import Memory, State, StateDelta
 from thalweg.streams.plan.join_columns import JoinColumns
@@ -39,7 +39,7 @@ class WindowJoin(JoinOperator):
 
     @staticmethod
     def _log(name: str, keys: Sequence[str]) -> FrameLog:
-        return FrameLog(name, _together, lambda frame: key_groups(frame, keys))
+        return FrameLog(name, stacked, lambda frame: key_groups(frame, keys))
 
     def on_batch(self, batch: Batch, port: int = 0) -> Iterator[Batch]:
         frame = self.received(batch, port)
@@ -100,7 +100,7 @@ class WindowJoin(JoinOperator):
                 parts += log.frames(pane)
         if not parts:
             return None
-        rows = _together(parts)
+        rows = stacked(parts)
         return rows.filter(pl.col(_FIRST) <= end).drop(_FIRST) if self.window.overlapping else rows
 
     def memory(self) -> Memory:
@@ -169,7 +169,3 @@ def _same_key_types(left: pl.DataFrame, right: pl.DataFrame, columns: JoinColumn
         left = left.with_columns(pl.col(one).cast(both))
         right = right.with_columns(pl.col(other).cast(both))
     return left, right
-
-
-def _together(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")

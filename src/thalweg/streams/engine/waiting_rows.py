@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from thalweg.streams.batch import TIMESTAMP
+from thalweg.streams.batch import TIMESTAMP, stacked
 from thalweg.streams.state.frame_log import FrameLog
 from thalweg.streams.state.key_groups import key_groups
 
@@ -24,7 +24,7 @@ class WaitingRows:
 
     def __init__(self, name: str, keys: Sequence[str], width: int) -> None:
         self._width = width
-        self.log = FrameLog(name, _together, lambda frame: key_groups(frame, keys))
+        self.log = FrameLog(name, stacked, lambda frame: key_groups(frame, keys))
 
     def hold(self, rows: pl.DataFrame) -> None:
         """Takes rows with `__ts`."""
@@ -34,18 +34,14 @@ class WaitingRows:
         """The rows from before `now`, in order of time; those of the same time as they came."""
         ready = []
         for pane in [pane for pane in self.log.panes() if pane * self._width < now]:
-            rows = _together(self.log.frames(pane))
+            rows = stacked(self.log.frames(pane))
             due = rows.filter(pl.col(TIMESTAMP) < now)
             if due.height:
                 self.log.drop(pane)
                 self.log.append(pane, rows.filter(pl.col(TIMESTAMP) >= now))
                 ready.append(due)
-        return _together(ready).sort(TIMESTAMP, maintain_order=True) if ready else None
+        return stacked(ready).sort(TIMESTAMP, maintain_order=True) if ready else None
 
     def frames(self) -> list[pl.DataFrame]:
         """All that wait."""
         return [frame for pane in self.log.panes() for frame in self.log.frames(pane)]
-
-
-def _together(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
