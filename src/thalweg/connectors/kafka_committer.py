@@ -75,6 +75,8 @@ class GroupConsumer(Protocol):
 
 Offsets = Mapping[str, Mapping[TopicPartition, tuple[int, str]]]
 """Per topic, what is committed of its partitions: offset and metadata."""
+Committed = Mapping[TopicPartition, tuple[int, CommitMetadata | None]]
+"""What the group has of them; None: an offset that no job has committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class KafkaCommitter:
         self._memberships: dict[str, Any] = {}
         self._changelog = ChangelogWriter(_new_writer())
         self._trimmer = Trimmer(admin)
-        self._epochs = open_epoch_log(job, admin, self._trimmer, client_settings)
+        self._epochs = open_epoch_log(job, admin, self._trimmer, client_settings, self.most_under_way)
         self._snapshots = SnapshotWriter(self._epochs, self._producers.another)
         self._next_purge = 0.0
 
@@ -142,10 +144,12 @@ class KafkaCommitter:
         self._drop_memberships()
         self._memberships = {topic: consumer.group_metadata() for topic, consumer in self._consumers.items()}
         committed = self._committed(wanted)
-        foreign = [tp for tp, (_, metadata) in committed.items() if metadata is None]
         tips = self._tips(wanted, committed)
-        if foreign or not any(metadata for _, metadata in committed.values()):
-            self._check_no_state_without_offsets(committed, foreign, tips)
+        if self._unnamed_epoch(committed, tips):
+            # Another worker may have committed for the first time since: what names its state is there once that is.
+            committed = self._committed(wanted)
+            tips = self._tips(wanted, committed)
+            self._check_no_state_without_offsets(committed, tips)
         restored = self._epochs.read(tips)
         fault_point("kafka.recovered")
         self._changelog = ChangelogWriter(_new_writer())
@@ -154,7 +158,7 @@ class KafkaCommitter:
         epochs = {tp: _epoch(*committed[tp]) for tp in wanted if tp in committed}
         return Recovered(epochs, _in_order(restored))
 
-    def _committed(self, wanted: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, CommitMetadata | None]]:
+    def _committed(self, wanted: Sequence[TopicPartition]) -> Committed:
         """Offset and metadata of every committed partition of the wanted topics, also those of other workers."""
         found: dict[TopicPartition, tuple[int, CommitMetadata | None]] = {}
         for topic in sorted({topic for topic, _ in wanted} | self._consumers.keys()):
@@ -163,9 +167,7 @@ class KafkaCommitter:
                 found[tp] = (offset, CommitMetadata.decode(text, f"{tp[0]} [{tp[1]}]"))
         return found
 
-    def _tips(
-        self, wanted: Sequence[TopicPartition], committed: Mapping[TopicPartition, tuple[int, CommitMetadata | None]]
-    ) -> dict[int, Tip]:
+    def _tips(self, wanted: Sequence[TopicPartition], committed: Committed) -> dict[int, Tip]:
         """The newest named epoch of each state partition that is this worker's: all that the wanted partitions name.
 
         A commit writes the offsets of those source partitions only for which something changed, so an older name may
@@ -181,14 +183,20 @@ class KafkaCommitter:
                     tips[partition] = tip
         return tips
 
-    def _check_no_state_without_offsets(
-        self, committed: Mapping[TopicPartition, Any], foreign: Sequence[TopicPartition], tips: Mapping[int, Tip]
-    ) -> None:
-        """No name for any state is right for a job that never had state; else offsets and state have come apart."""
+    def _unnamed_epoch(self, committed: Committed, tips: Mapping[int, Tip]) -> int:
+        """The highest epoch of a state that the offsets should name and do not; 0 where all is in order."""
+        if committed and all(metadata for _, metadata in committed.values()):
+            return 0
         highest = max((tip.name.epoch for tip in tips.values()), default=0) or self._epochs.highest_epoch()
         # A first epoch without offsets may be what a crash before the first commit leaves.
-        if highest <= (0 if committed else self._epochs.unnamed):
+        return highest if highest > (0 if committed else self._epochs.unnamed) else 0
+
+    def _check_no_state_without_offsets(self, committed: Committed, tips: Mapping[int, Tip]) -> None:
+        """No name for any state is right for a job that never had state; else offsets and state have come apart."""
+        highest = self._unnamed_epoch(committed, tips)
+        if not highest:
             return
+        foreign = [tp for tp, (_, metadata) in committed.items() if metadata is None]
         if foreign:
             topic, partition = foreign[0]
             what = f"the committed offset of {topic!r} [{partition}] was set from outside (kafka-consumer-groups?)"

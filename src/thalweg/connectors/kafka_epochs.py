@@ -71,11 +71,15 @@ class EpochLog(Protocol):
 
 
 def open_epoch_log(
-    job: JobSettings, admin: KafkaAdmin, trimmer: Trimmer, client_settings: Mapping[str, object] | None
+    job: JobSettings,
+    admin: KafkaAdmin,
+    trimmer: Trimmer,
+    client_settings: Mapping[str, object] | None,
+    most_under_way: int,
 ) -> EpochLog:
-    """The log that the job's settings ask for."""
+    """The log that the job's settings ask for; `most_under_way`: how many epochs may be written and not committed."""
     if job.checkpoint_storage is not None:
-        return StoredEpochs(job)
+        return StoredEpochs(job, most_under_way)
     return ChangelogTopic(job, admin, trimmer, client_settings)
 
 
@@ -148,10 +152,10 @@ class ChangelogTopic:
 class StoredEpochs:
     """Epochs as objects of a checkpoint store, written before the transaction that names them ends."""
 
-    unnamed = 1
     takes_parts = False
 
-    def __init__(self, job: JobSettings) -> None:
+    def __init__(self, job: JobSettings, most_under_way: int) -> None:
+        self.unnamed = most_under_way  # written before the offsets, whatever the guarantee
         assert job.checkpoint_storage is not None
         self.where = f"checkpoint storage {job.checkpoint_storage.partition('?')[0]}, folder {job.name!r},"
         self._log = CheckpointLog(open_store(job.checkpoint_storage), job.name)

@@ -58,9 +58,11 @@ def committer(
     *,
     slot: int = 0,
     alternating: bool = False,
+    storage: str | None = None,
 ) -> KafkaCommitter:
     source: Any = Source(topic, consumer or Group(bootstrap, job))
-    return KafkaCommitter(JobSettings(job, slot, guarantee), KafkaAdmin(bootstrap), [source], alternating=alternating)
+    settings = JobSettings(job, slot, guarantee, checkpoint_storage=storage)
+    return KafkaCommitter(settings, KafkaAdmin(bootstrap), [source], alternating=alternating)
 
 
 def commit(

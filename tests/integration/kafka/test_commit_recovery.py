@@ -223,6 +223,64 @@ def test_lost_offsets_are_not_a_fresh_start(kafka: Any, topic: str, guarantee: G
     worker.close()
 
 
+@pytest.mark.parametrize("at", ["offsets", "state"])
+@pytest.mark.parametrize("guarantee", BOTH)
+def test_a_first_commit_of_another_worker_is_no_state_without_offsets(
+    kafka: Any, topic: str, guarantee: Guarantee, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes just after one that starts has been told that there are no offsets, or that there is no state."""
+    job = f"job-{topic}"
+    first = committer(kafka.bootstrap, job, topic, guarantee)
+    first.recover([(topic, 0)])
+    commits = [1, 2]  # at least once, one alone may be what a crash leaves
+
+    def overtaken(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def told(*arguments: Any) -> Any:
+            answer = ask(*arguments)
+            while commits:
+                number = commits.pop(0)
+                first.commit(commit(topic, number, [], state(b"%d" % number)))
+            return answer
+
+        return told
+
+    consumer = Group(kafka.bootstrap, job)
+    second = committer(kafka.bootstrap, job, topic, guarantee, consumer, slot=1)
+    where, asked = (consumer, "committed") if at == "offsets" else (second._epochs, "highest_epoch")
+    monkeypatch.setattr(where, asked, overtaken(getattr(where, asked)))
+    recovered = second.recover([(topic, 1)])
+    assert (recovered.epochs, recovered.states) == ({}, [])
+    second.commit(commit(topic, 1, [], state(b"second", partition=1), partition=1))
+    for worker in (first, second):
+        worker.close()
+    last = committer(kafka.bootstrap, job, topic, guarantee)
+    assert [s.payload for s in last.recover([(topic, 0), (topic, 1)]).states] == [b"1", b"2", b"second"]
+    last.close()
+
+
+@pytest.mark.parametrize("alternating", [False, True])
+def test_a_crash_before_the_first_commit_leaves_a_fresh_start_in_a_checkpoint_store(
+    kafka: Any, topic: str, tmp_path: Path, alternating: bool
+) -> None:
+    """What is in the store is there before its transaction ends: with two producers that may be two epochs."""
+    storage, job = tmp_path.as_uri(), f"job-{topic}"
+    dies = committer(kafka.bootstrap, job, topic, alternating=alternating, storage=storage)
+    dies.recover([(topic, 0)])
+    for number in range(1, dies.most_under_way + 1):
+        dies.prepare(commit(topic, number, [], state(b"%d" % number)))
+    dies.close()
+    worker = committer(kafka.bootstrap, job, topic, alternating=alternating, storage=storage)
+    assert payloads(worker, topic) == []
+    for number in (1, 2, 3):
+        worker.commit(commit(topic, number, [], state(b"new %d" % number)))
+    worker.close()
+    KafkaAdmin(kafka.bootstrap)._client.delete_consumer_groups([job])[job].result(20)
+    last = committer(kafka.bootstrap, job, topic, alternating=alternating, storage=storage)
+    with pytest.raises(StateError, match=r"has no committed offsets.*checkpoint storage.*up to epoch 3"):
+        last.recover([(topic, 0)])
+    last.close()
+
+
 def test_full_snapshots_keep_the_changelog_short(kafka: Any, topic: str) -> None:
     worker = committer(kafka.bootstrap, f"job-{topic}", topic)
     worker.recover([(topic, 0)])
