@@ -85,6 +85,10 @@ class Membership:
         if code == native.ASSIGN and not self._leaving:
             logger.info("the group assigned %d partitions", len(named))
             if self._hold:
+                # Answered, with nothing to read yet: before an answer librdkafka passes over it when the group deals
+                # out anew, which then waits for this member for as long as `max.poll.interval.ms`.
+                with native.PartitionList(()) as nothing:
+                    api().rd_kafka_assign(handle, nothing.pointer)
                 self.offered = named
                 return
             self._progress.keep_only(frozenset())

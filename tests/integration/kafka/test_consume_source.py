@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -219,6 +220,29 @@ def test_a_second_worker_takes_its_half_after_the_first_has_let_go(
     joining.join()
     assert ours | set(opened) == ALL
     assert len(ours) == len(opened) == 2
+
+
+def attend(source: KafkaSource, seconds: float) -> None:
+    """As one does who waits for something else before it reads."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        source.attend(50)
+
+
+def test_a_worker_that_has_not_begun_to_read_hears_of_another_one(topic: str, make: Maker) -> None:
+    """Or two that open several sources each could wait for each other, one in each of two groups."""
+    first, second = make(topic), make(topic, slot=1)
+    assert set(first.open()) == ALL
+    opened: list[int] = []
+    joining = threading.Thread(target=lambda: opened.extend(second.open()))
+    joining.start()
+    with pytest.raises(RestartRequired, match="anew"):
+        attend(first, 60)
+    kept = first.open()
+    joining.join(60)
+    assert not joining.is_alive()
+    assert sorted([*kept, *opened]) == sorted(ALL)
+    assert len(kept) == len(opened) == 2
 
 
 def test_a_slot_that_was_killed_comes_back_without_disturbing_the_others(

@@ -24,7 +24,7 @@ from thalweg.streams.plan.graph import Plan
 from thalweg.streams.plan.source import SourceNode
 
 Stopped = Callable[[], bool]
-_ATTEND_MS, _JOIN_AGAIN = 50, 0.5
+_ATTEND_MS = 50
 _LEFT_BY = 20.0
 """Seconds after which a worker that has ended is missed by its group for certain (the session timeout is 6 s)."""
 
@@ -103,31 +103,25 @@ def open_sources(
     return opened
 
 
-def await_alone(opened: Opened, broker: Broker, job: str, stopped: Stopped) -> None:
+def await_alone(opened: Opened, job: str, stopped: Stopped) -> None:
     """Waits until other workers of the job have left the group; then partitions are dealt out anew.
-
-    Not by waiting to be told: a client that was dealt partitions, and does not read them yet, asks its group for
-    nothing more. It joins again and again, which changes nothing for the others.
 
     Raises:
         RestartRequired: they have, or the job has been told to end.
         StateError: they stay.
     """
     until = time.monotonic() + _LEFT_BY
-    shared = [
-        t for t, s in opened.sources.items() if isinstance(s, GroupSource) and not _whole(opened.owned, broker, t)
-    ]
+    groups = [source for source in opened.sources.values() if isinstance(source, GroupSource)]
     while not opened.alone:
         if stopped():
             raise RestartRequired("told to stop while it waited for other workers to leave")
-        if time.monotonic() > until or not shared:
+        if time.monotonic() > until or not groups:
             raise StateError(
                 f"job {job!r} has other workers running, which hold part of its state: end all of them first (SIGTERM "
                 "to thalweg run), so that everything is committed"
             )
-        time.sleep(_JOIN_AGAIN)
-        if _whole({shared[0]: opened.sources[shared[0]].open()}, broker, shared[0]):
-            raise RestartRequired("the other workers of the job have left")
+        for source in groups:
+            source.attend(_ATTEND_MS)
 
 
 def _whole(owned: Mapping[str, Sequence[int]], broker: Broker, topic: str) -> bool:

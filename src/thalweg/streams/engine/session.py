@@ -104,7 +104,7 @@ class Session(Committing):
         scaled = saved is not None and saved.exchanged
         opened = open_sources(self.plan, self._broker, job, self._stack, self._stopped, scaled=scaled)
         if self.settings.must_be_alone:
-            await_alone(opened, self._broker, job.name, self._stopped)
+            await_alone(opened, job.name, self._stopped)
         self.alone = opened.alone
         job.state_partitions, job.exchange = opened.state_partitions, opened.exchange
         job.owned_states = None if opened.shape is None else frozenset(opened.shape.owned)
