@@ -142,6 +142,7 @@ class ColumnSender:
                 lanes.stale = True  # our knowledge of the topic is too old: librdkafka chooses, by the keys
                 self._messages[:count, 2] = -1
             elif error:
+                self._check()  # a producer that was fenced off, or is broken, says so
                 failure = native.failure(error)
                 raise ProduceError(f"{count} records can't be sent: {failure}", failure)
 

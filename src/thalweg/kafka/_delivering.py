@@ -98,7 +98,10 @@ class Delivering:
                 self._check_time(deadline)
                 self._stall.look()
             self._raise_fatal()
-        raise_failures(self.take_failures(), self._stall.reason)
+        failures = self.take_failures()
+        if failures:
+            self._raise_fatal()  # what they failed of
+        raise_failures(failures, self._stall.reason)
 
     def _hurry(self) -> None:
         """librdkafka lets nothing linger as long as this call lasts; it ends early when nothing is under way."""

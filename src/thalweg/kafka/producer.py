@@ -220,6 +220,7 @@ class KafkaProducer(Transactions):
                 raise
             if error and error != native.QUEUE_FULL:
                 self._deliveries.forget(opaque)
+                self._raise_fatal()  # a producer that was fenced off, or is broken, says so
                 failure = native.failure(error)
                 raise ProduceError(f"a record to {topic!r} can't be sent: {failure}", failure)
             return not error

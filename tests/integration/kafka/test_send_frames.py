@@ -222,6 +222,33 @@ def test_an_older_producer_is_fenced_and_told_why(kafka: Any, topic: str) -> Non
         plain.init_transactions()
 
 
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda producer, topic: producer.send(topic, b"too late"),
+        lambda producer, topic: producer.send_frame(topic, pl.DataFrame({"value": ["too late"]})),
+    ],
+    ids=["record", "frame"],
+)
+def test_a_fence_that_comes_while_it_sends_is_told_as_one(
+    kafka: Any, topic: str, monkeypatch: pytest.MonkeyPatch, send: Callable[[KafkaProducer, str], object]
+) -> None:
+    """Between a look at whether the producer is well and librdkafka's refusal."""
+    name = f"tx-{topic}"
+    with KafkaProducer(kafka.bootstrap, transactional_id=name) as old:
+        old.init_transactions()
+        old.begin_transaction()
+        with KafkaProducer(kafka.bootstrap, transactional_id=name) as new:
+            new.init_transactions()
+        with pytest.raises(ProduceError):
+            old.send(topic, b"too late").result(30)
+        well, looks = old._check_open, [None]
+        monkeypatch.setattr(old, "_check_open", lambda: looks.pop() if looks else well())
+        with pytest.raises(FencedError, match="has taken over"):
+            send(old, topic)
+    assert read(kafka.bootstrap, topic) == []
+
+
 def test_times_of_every_type(kafka: Any, topic: str) -> None:
     at = datetime(2024, 2, 29, 12, tzinfo=UTC)
     for column in (
