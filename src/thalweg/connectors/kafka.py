@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from thalweg.connectors.kafka_committer import KafkaCommitter
+from thalweg.connectors.kafka_peers import Peers
 from thalweg.durations import Duration, milliseconds
 from thalweg.errors import ConfigurationError
 from thalweg.kafka.admin import KafkaAdmin
@@ -64,6 +65,7 @@ class KafkaBroker:
         self._consumer = dict(consumer or {})
         self._producer = {"compression.type": compression, **(producer or {})}
         self._admin = KafkaAdmin(self.brokers, timeout=milliseconds(timeout) / 1000, settings=self._security)
+        self._peers: dict[tuple[str, int], Peers] = {}
 
     def source(self, topic: str, decoder: Decoder, job: JobSettings, *, broker_timestamps: bool = False) -> Source:
         from thalweg.connectors.kafka_source import KafkaSource
@@ -82,6 +84,7 @@ class KafkaBroker:
             settings=self._producer,
             client_settings=self._security,
             alternating=self._alternating,
+            peers=self._peers.setdefault((job.name, job.slot), Peers(self._admin, job)),
         )
 
     def ensure_topic(self, topic: str, partitions: int | None = None) -> int:

@@ -24,16 +24,18 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from thalweg.connectors.kafka_changelog import ChangelogWriter, Restored, Tip
+from thalweg.connectors.kafka_changelog import ChangelogWriter, Restored
 from thalweg.connectors.kafka_commit_metadata import CommitMetadata
+from thalweg.connectors.kafka_committed import CommittedReader, GroupConsumer
 from thalweg.connectors.kafka_epochs import open_epoch_log
 from thalweg.connectors.kafka_outputs import KafkaOutputs
+from thalweg.connectors.kafka_peers import Peers
 from thalweg.connectors.kafka_producers import TRANSACTION_TIMEOUT_MS, SlotProducers
 from thalweg.connectors.kafka_snapshots import SnapshotWriter, TakenSnapshot
 from thalweg.connectors.kafka_trimmer import Trimmer
-from thalweg.errors import ConfigurationError, ConnectorError, FencedError, RestartRequired, StateError
+from thalweg.errors import ConfigurationError, ConnectorError, FencedError, RestartRequired
 from thalweg.faults import fault_point
 from thalweg.kafka.admin import KafkaAdmin
 from thalweg.kafka.producer import KafkaProducer
@@ -41,7 +43,6 @@ from thalweg.streams.connector import (
     Commit,
     Guarantee,
     JobSettings,
-    PartitionEpoch,
     Recovered,
     SinkWrite,
     Source,
@@ -51,32 +52,13 @@ from thalweg.streams.connector import (
 
 logger = logging.getLogger("thalweg.kafka")
 
-_OPEN_TRANSACTION_MS = 60_000
-"""How long to wait for offsets that a dead worker's open transaction holds: its timeout, then until the broker looks
-for transactions that are over theirs (every 10 s, unless set otherwise)."""
 _PURGE_EVERY = 30.0
 """Seconds between deletions from the exchange."""
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
-class GroupConsumer(Protocol):
-    """What the committer needs of a source's consumer."""
-
-    def group_metadata(self) -> Any:
-        """The consumer's membership at this moment; `address` of an rd_kafka_consumer_group_metadata_t."""
-
-    def committed(
-        self, partitions: Iterable[TopicPartition], timeout_ms: int = 10_000
-    ) -> Mapping[TopicPartition, tuple[int, str]]:
-        """Committed offset and metadata of the partitions that have any."""
-
-    def commit_sync(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None: ...
-
-
 Offsets = Mapping[str, Mapping[TopicPartition, tuple[int, str]]]
 """Per topic, what is committed of its partitions: offset and metadata."""
-Committed = Mapping[TopicPartition, tuple[int, CommitMetadata | None]]
-"""What the group has of them; None: an offset that no job has committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +83,7 @@ class KafkaCommitter:
         settings: other librdkafka settings (security, compression …) for the producer.
         client_settings: those of them that concern every client (security).
         alternating: whether two transactional producers take turns.
+        peers: the other workers, as this one saw them before.
     """
 
     def __init__(
@@ -112,6 +95,7 @@ class KafkaCommitter:
         settings: Mapping[str, object] | None = None,
         client_settings: Mapping[str, object] | None = None,
         alternating: bool = False,
+        peers: Peers | None = None,
     ) -> None:
         if not _TOPIC_NAME.fullmatch(job.name):
             raise ConfigurationError(
@@ -130,6 +114,8 @@ class KafkaCommitter:
         self._changelog = ChangelogWriter(_new_writer())
         self._trimmer = Trimmer(admin)
         self._epochs = open_epoch_log(job, admin, self._trimmer, client_settings, self.most_under_way)
+        self._peers = peers or Peers(admin, job)
+        self._committed = CommittedReader(job, admin, self._consumers, self._epochs)
         self._snapshots = SnapshotWriter(self._epochs, self._producers.another)
         self._next_purge = 0.0
 
@@ -138,74 +124,34 @@ class KafkaCommitter:
     def recover(self, partitions: Iterable[TopicPartition]) -> Recovered:
         """See `Committer`. May be called again after `RestartRequired`."""
         wanted = list(partitions)
+        self._end_transactions_of_gone_workers(wanted)
         self._producers.renew()
         fault_point("kafka.fenced")
         # Taken now, not at commit: after a rebalance that this epoch knows nothing of, its commit must fail.
         self._drop_memberships()
         self._memberships = {topic: consumer.group_metadata() for topic, consumer in self._consumers.items()}
-        committed = self._committed(wanted)
-        tips = self._tips(wanted, committed)
-        if self._unnamed_epoch(committed, tips):
-            # Another worker may have committed for the first time since: what names its state is there once that is.
-            committed = self._committed(wanted)
-            tips = self._tips(wanted, committed)
-            self._check_no_state_without_offsets(committed, tips)
-        restored = self._epochs.read(tips)
+        committed = self._committed.read(wanted)
+        restored = self._epochs.read(committed.tips)
         fault_point("kafka.recovered")
         self._changelog = ChangelogWriter(_new_writer())
         for partition, found in restored.items():
-            self._changelog.resume(partition, tips[partition].name, found.bases, found.snapshot)
-        epochs = {tp: _epoch(*committed[tp]) for tp in wanted if tp in committed}
-        return Recovered(epochs, _in_order(restored))
+            self._changelog.resume(partition, committed.tips[partition].name, found.bases, found.snapshot)
+        return Recovered(committed.epochs(wanted), _in_order(restored))
 
-    def _committed(self, wanted: Sequence[TopicPartition]) -> Committed:
-        """Offset and metadata of every committed partition of the wanted topics, also those of other workers."""
-        found: dict[TopicPartition, tuple[int, CommitMetadata | None]] = {}
-        for topic in sorted({topic for topic, _ in wanted} | self._consumers.keys()):
-            every = [(topic, partition) for partition in range(self._admin.partitions(topic))]
-            for tp, (offset, text) in self._consumer(topic).committed(every, _OPEN_TRANSACTION_MS).items():
-                found[tp] = (offset, CommitMetadata.decode(text, f"{tp[0]} [{tp[1]}]"))
-        return found
-
-    def _tips(self, wanted: Sequence[TopicPartition], committed: Committed) -> dict[int, Tip]:
-        """The newest named epoch of each state partition that is this worker's: all that the wanted partitions name.
-
-        A commit writes the offsets of those source partitions only for which something changed, so an older name may
-        stand with another one: epochs of a state partition only grow, the highest is the valid one.
-        """
-        named = self._job.owned_states
-        if named is None:
-            named = frozenset(p for tp in wanted if tp in committed for p in _named(committed[tp]))
-        tips: dict[int, Tip] = {}
-        for _, metadata in committed.values():
-            for partition, tip in (metadata.tips if metadata else {}).items():
-                if partition in named and (partition not in tips or tip.name.epoch > tips[partition].name.epoch):
-                    tips[partition] = tip
-        return tips
-
-    def _unnamed_epoch(self, committed: Committed, tips: Mapping[int, Tip]) -> int:
-        """The highest epoch of a state that the offsets should name and do not; 0 where all is in order."""
-        if committed and all(metadata for _, metadata in committed.values()):
-            return 0
-        highest = max((tip.name.epoch for tip in tips.values()), default=0) or self._epochs.highest_epoch()
-        # A first epoch without offsets may be what a crash before the first commit leaves.
-        return highest if highest > (0 if committed else self._epochs.unnamed) else 0
-
-    def _check_no_state_without_offsets(self, committed: Committed, tips: Mapping[int, Tip]) -> None:
-        """No name for any state is right for a job that never had state; else offsets and state have come apart."""
-        highest = self._unnamed_epoch(committed, tips)
-        if not highest:
+    def _end_transactions_of_gone_workers(self, wanted: Sequence[TopicPartition]) -> None:
+        """Or their offsets, and what lies behind their records in the exchange, could be read after 10 to 20 s only."""
+        if not self._exactly_once:
             return
-        foreign = [tp for tp, (_, metadata) in committed.items() if metadata is None]
-        if foreign:
-            topic, partition = foreign[0]
-            what = f"the committed offset of {topic!r} [{partition}] was set from outside (kafka-consumer-groups?)"
-        else:
-            what = f"job {self._job.name!r} has no committed offsets (did they expire, was its consumer group deleted?)"
-        raise StateError(
-            f"{what}, but {self._epochs.where} holds state up to epoch {highest}, which belongs to no other "
-            "position. To start without state delete that, or give the job another name"
+        whole = all(
+            sum(topic == source for topic, _ in wanted) == self._admin.partitions(source) for source in self._consumers
         )
+        for slot in sorted(self._peers.look(self._consumers, alone=whole)):
+            try:
+                self._producers.end_transactions_of(slot)
+                logger.info("worker %d is gone: what it had under way is ended", slot)
+            except ConnectorError as error:
+                # Only sooner: the broker ends it in any case. Another worker may have been first.
+                logger.warning("worker %d is gone; its transaction ends by its timeout only: %s", slot, error)
 
     # ---------------------------------------------------------------- committing
 
@@ -294,6 +240,8 @@ class KafkaCommitter:
             self._producers.fail()
             if self._exactly_once and time.monotonic() - since > TRANSACTION_TIMEOUT_MS / 1000:
                 raise RestartRequired(f"the broker gave up a transaction that took too long: {error}") from error
+            if not self._replaced():
+                raise RestartRequired("the other workers took this one for gone, and ended what it had") from error
             raise
         except RestartRequired:
             self._producers.fail()
@@ -301,6 +249,15 @@ class KafkaCommitter:
         except ConnectorError as error:
             self._producers.fail()
             raise RestartRequired(f"commit {commit.number} failed: {error}") from error
+
+    def _replaced(self) -> bool:
+        """Whether it was another instance of this worker that has fenced it off."""
+        try:
+            return self._peers.replaced()
+        except ConnectorError as error:
+            # Then it is to begin again: if there is one, the group lets only one of the two in.
+            logger.warning("can't tell whether another instance runs as worker %d: %s", self._job.slot, error)
+            return False
 
     def _purge_exchange(self, commit: Commit) -> None:
         """What is read and committed is no longer needed: the exchange keeps nothing for long."""
@@ -381,15 +338,6 @@ class KafkaCommitter:
 
 def _new_writer() -> str:
     return uuid.uuid4().hex[:16]
-
-
-def _named(committed: tuple[int, CommitMetadata | None]) -> Iterable[int]:
-    return committed[1].tips if committed[1] else ()
-
-
-def _epoch(offset: int, metadata: CommitMetadata | None) -> PartitionEpoch:
-    metadata = metadata or CommitMetadata(0)
-    return PartitionEpoch(metadata.epoch, offset, metadata.max_timestamp)
 
 
 def _in_order(restored: Mapping[int, Restored]) -> list[StateRecord]:

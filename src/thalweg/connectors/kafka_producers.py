@@ -9,14 +9,14 @@ from thalweg.kafka.producer import KafkaProducer
 from thalweg.streams.connector import Guarantee, JobSettings
 
 TRANSACTION_TIMEOUT_MS = 10_000
-"""A worker that dies inside a transaction blocks readers for so long, if nobody takes its slot over before."""
+"""A worker that dies inside a transaction blocks readers for so long, if nobody ends it before (`kafka_peers`)."""
 BATCH_BYTES = 1_000_000
 
 
-def transactional_ids(job: JobSettings) -> tuple[str, str]:
+def transactional_ids(job: JobSettings, slot: int) -> tuple[str, str]:
     """The two of a slot. Both are always fenced, also by an instance that writes with the first alone: an earlier
     instance may have used both."""
-    return f"{job.name}-{job.slot}", f"{job.name}-{job.slot}-b"
+    return f"{job.name}-{slot}", f"{job.name}-{slot}-b"
 
 
 class SlotProducers:
@@ -47,13 +47,26 @@ class SlotProducers:
         if not self.exactly_once:
             self._producers = [self._make(None)]
             return
-        for name in transactional_ids(self._job):
+        for name in transactional_ids(self._job, self._job.slot):
             producer = self._make(name)
             self._producers.append(producer)
             producer.init_transactions(timeout=60.0)
         for spare in self._producers[self.count :]:
             spare.kill()
         del self._producers[self.count :]
+
+    def end_transactions_of(self, slot: int) -> None:
+        """Ends what another slot's producers have under way, and fences them off.
+
+        Raises:
+            ConnectorError: the broker does not do it.
+        """
+        for name in transactional_ids(self._job, slot):
+            producer = self._make(name)
+            try:
+                producer.init_transactions(timeout=TRANSACTION_TIMEOUT_MS / 1000)
+            finally:
+                producer.kill()
 
     @property
     def current(self) -> KafkaProducer:

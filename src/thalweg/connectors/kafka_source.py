@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
+from thalweg.connectors.kafka_peers import group_name, instance_id
 from thalweg.connectors.source_batch import decode_batch
 from thalweg.errors import ConfigurationError, ConnectorError, RestartRequired, SourceClosed
 from thalweg.formats.patience import serves_others
@@ -63,7 +64,7 @@ class KafkaSource:
         if on_trimmed not in ("error", "skip"):
             raise ConfigurationError(f'on_trimmed is {on_trimmed!r}; use "error" or "skip"')
         self.topic = topic
-        self.group = f"{job.name}-{topic}"
+        self.group = group_name(job, topic)
         self._brokers = brokers
         serves_others(decoder)
         self._decoder = decoder
@@ -207,7 +208,7 @@ class KafkaSource:
             **self._settings,
             "bootstrap.servers": self._brokers,
             "group.id": self.group,
-            "group.instance.id": f"{self._job.name}-{self._job.slot}-{self.topic}",
+            "group.instance.id": instance_id(self._job, self.topic),
             "auto.offset.reset": "error",  # a position that is gone must not be passed over in silence
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
