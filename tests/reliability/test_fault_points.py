@@ -241,7 +241,7 @@ def test_one_of_two_workers_fails_at_every_point_and_the_other_takes_over(kafka,
                 if action == "KILL":
                     assert worker.wait(120) == -signal.SIGKILL, f"{name}:\n{job.log.read_text()[-4000:]}"
                 else:
-                    late_awakening(worker, name)
+                    late_awakening(worker, name, job.log)
                 assert steady.poll() is None, f"{name}:\n{job.log.read_text()[-4000:]}"
         finally:
             stop.set()
@@ -253,14 +253,14 @@ def test_one_of_two_workers_fails_at_every_point_and_the_other_takes_over(kafka,
     same(crash.results_of(kafka.bootstrap, sink), events, len(crash.read_committed(kafka.bootstrap, f"{topic}.dlq")))
 
 
-def late_awakening(worker: subprocess.Popen[bytes], name: str) -> None:
-    """Lets a worker that has stopped itself sleep until others have its work, and then wake up and end."""
+def late_awakening(worker: subprocess.Popen[bytes], name: str, log: Path) -> None:
+    """Lets a worker that has stopped itself sleep until others have its work; it wakes up, begins again, and ends."""
     await_stopped(worker, name)
     time.sleep(12)  # longer than its session, and than its transaction may take
     worker.send_signal(signal.SIGCONT)
     time.sleep(2)
     worker.terminate()
-    worker.wait(60)
+    assert worker.wait(60) == 0, f"{name}:\n{log.read_text()[-4000:]}"
 
 
 def await_stopped(process: subprocess.Popen[bytes], name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -26,19 +27,21 @@ STARTED: list[subprocess.Popen[bytes]] = []
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    """Ends what a failed test has left running."""
+    """Ends what a failed test has left running: a supervisor's workers, too, which go on without it."""
     yield
     for process in STARTED:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     STARTED.clear()
 
 
 def start(job: crash.Job, command: list[str], **settings: str) -> subprocess.Popen[bytes]:
     with job.log.open("ab") as log:
         environment = {**job.environment, **settings}
-        process = subprocess.Popen(command, env=environment, cwd=crash.ROOT, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, env=environment, cwd=crash.ROOT, stdout=log, stderr=log, start_new_session=True
+        )
     STARTED.append(process)
     return process
 

@@ -272,6 +272,10 @@ class KafkaSource:
                 f"{where} ends at offset {high}, but the job's last commit is at {wanted}; was the topic made anew? "
                 "To start over, give the job another name or delete its consumer group"
             ) from error
+        committed, _ = self.consumer.committed([tp]).get(tp, (wanted, ""))
+        if committed > wanted:
+            # This worker was paused: others have read on, and an exchange keeps nothing that they have committed.
+            raise RestartRequired(f"group {self.group!r} has gone on without this worker in {where}")
         gone = (
             f"{where}: retention removed {low - wanted} events (offsets {wanted} to {low - 1}) before the job read them"
         )

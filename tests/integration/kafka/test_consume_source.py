@@ -193,6 +193,21 @@ def test_what_retention_removed_stops_the_job_or_is_skipped_aloud(
     assert "removed 4 events" in caplog.text
 
 
+def test_what_others_have_read_and_removed_meanwhile_is_not_missed(
+    topic: str, kafka: Any, send: Callable[..., None], make: Maker
+) -> None:
+    """A worker that was paused, and wakes up after others have its partitions."""
+    send(topic, *[b"%d" % n for n in range(10)])
+    source = make(topic, on_trimmed="skip")
+    source.open()
+    source.consumer.commit_sync({(topic, 0): (8, "")})
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": "0"})
+    next(iter(admin.delete_records([Row(topic, 0, 7)]).values())).result(30)
+    source.seek({0: 3})
+    with pytest.raises(RestartRequired, match="gone on without this worker"):
+        read(source, 1)
+
+
 def test_a_position_beyond_the_end_is_never_skipped(topic: str, send: Callable[..., None], make: Maker) -> None:
     send(topic, b"1")
     source = make(topic, on_trimmed="skip")
