@@ -45,11 +45,12 @@ class Peers:
 
         Args:
             topics: the sources of the job.
-            alone: whether this worker was dealt all partitions. If it always was there is nobody to ask for.
+            alone: whether this worker was dealt all partitions. Where it always was nothing is asked.
 
         Raises:
             ConnectorError: a group's coordinator does not answer.
         """
+        self._own = {}
         if alone and not self._others:
             return frozenset()
         members = {topic: self._members(topic) for topic in topics}
@@ -59,7 +60,8 @@ class Peers:
         return gone - self._others
 
     def replaced(self) -> bool:
-        """Whether another instance has joined in this worker's slot since `look`; so if that was not called.
+        """Whether another instance has joined in this worker's slot since `look`; taken for granted where that did not
+        find this worker in any group, or had no need to ask.
 
         Raises:
             ConnectorError: a group's coordinator does not answer.
