@@ -39,7 +39,8 @@ def build(
         **({"alternating": False} if os.environ.get("JOB_PRODUCERS") == "1" else {}),
     )
     (
-        app.stream(source, schema=Reading, timestamp="ts", watermark=WatermarkGenerator(1_000))
+        # Input that stops for a second, as the machine is busy, and comes in a burst then must not be judged by that.
+        app.stream(source, schema=Reading, timestamp="ts", watermark=WatermarkGenerator(1_000), idle_timeout="1m")
         .filter(lambda r: (r.value >= 0) & (r.value <= 100))
         .key_by("sensor_id")
         .window(SlidingWindow("1s", int(slide)) if (slide := os.environ.get("JOB_SLIDE")) else TumblingWindow("1s"))
