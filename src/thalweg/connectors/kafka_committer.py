@@ -145,7 +145,12 @@ class KafkaCommitter:
         whole = all(
             sum(topic == source for topic, _ in wanted) == self._admin.partitions(source) for source in self._consumers
         )
-        for slot in sorted(self._peers.look(self._consumers, alone=whole)):
+        try:
+            gone = self._peers.look(self._consumers, alone=whole)
+        except ConnectorError as error:
+            logger.warning("can't see whether a worker of the job is gone: %s", error)
+            return
+        for slot in sorted(gone):
             try:
                 self._producers.end_transactions_of(slot)
                 logger.info("worker %d is gone: what it had under way is ended", slot)

@@ -15,8 +15,9 @@ from thalweg.connectors import kafka_producers
 from thalweg.connectors.kafka import KafkaBroker
 from thalweg.connectors.kafka_committer import KafkaCommitter
 from thalweg.connectors.kafka_source import KafkaSource
-from thalweg.errors import FencedError, RestartRequired
+from thalweg.errors import ConnectorError, FencedError, RestartRequired
 from thalweg.formats import open_format
+from thalweg.kafka.admin import KafkaAdmin
 from thalweg.streams.connector import JobSettings, PartitionEpoch, StateRecord
 
 pytestmark = pytest.mark.kafka
@@ -130,6 +131,24 @@ def test_a_worker_that_was_taken_for_gone_begins_again(
     heir.recover()
     with pytest.raises(RestartRequired, match="took this one for gone"):
         sleeper.commit(2, output, "refused")
+
+
+def test_a_job_that_may_not_look_at_its_groups_goes_on_without(
+    two: tuple[Worker, Worker],
+    new_topic: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    worker, _ = two
+    worker.commit(1, new_topic(), "kept")
+    worker.committer.close()
+
+    def refused(admin: KafkaAdmin, group: str) -> None:
+        raise ConnectorError(f"consumer group {group!r}: not authorized")
+
+    monkeypatch.setattr(KafkaAdmin, "describe_group", refused)
+    assert [state.payload for state in worker.recover().states] == [b"1"]
+    assert "can't see whether a worker of the job is gone: consumer group" in caplog.text
 
 
 def test_another_instance_in_the_same_slot_ends_the_first(
